@@ -1,0 +1,45 @@
+# Needs python3 (3.11 or newer), pip and make; uses uv when it is there. `make` prints the targets.
+
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+CODE := engine loadtest tests
+
+# `make install PYTHON=/path/to/python3.12` chooses the interpreter.
+PYTHON ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test bench lock clean
+
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+
+install: $(STAMP) ## Create .venv with the locked dependencies and this project, editable
+
+demo: $(STAMP) ## Sell 500 units to 10,000 buyers on a real SQLite file and audit the result
+	$(BIN)/seckill simulate --config configs/embedded.toml --buyers 10000 --skus 1 --stock 500 \
+		--limit-per-buyer 2 --duplicates 0.05 --seed 7 --out "runs/demo-$$(date +%Y%m%d-%H%M%S)"
+
+test: $(STAMP) ## Check style, types and import layers, then run every test
+	@echo "==> ruff check" && $(BIN)/ruff check .
+	@echo "==> ruff format --check" && $(BIN)/ruff format --check .
+	@echo "==> mypy --strict" && $(BIN)/mypy --strict $(CODE)
+	@echo "==> lint-imports" && $(BIN)/lint-imports
+	@echo "==> pytest" && $(BIN)/pytest
+
+bench: $(STAMP) ## Measure the stages and the whole engine; writes a folder in results/
+	$(BIN)/pytest tests/benchmarks --benchmark-enable --benchmark-only
+	$(BIN)/python -m loadtest.bench
+
+lock: ## Pin the newest allowed dependencies, with hashes, in requirements.lock
+	@sh .ci/lock
+
+clean: ## Remove .venv, caches and the output of demos
+	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks \
+		.import_linter_cache dist build
+	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): requirements.lock pyproject.toml
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" sh .ci/install
+	@touch $@

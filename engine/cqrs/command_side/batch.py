@@ -1,0 +1,79 @@
+"""When a batch closes, and which commands are in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from engine.cqrs.command_side.mailbox import Mailbox, Slice
+from engine.cqrs.messages import Command
+
+CloseReason: TypeAlias = Literal["size", "delay", "idle"]
+"""`size`: full. `delay`: its oldest command waited long enough. `idle`: the writer was free."""
+
+
+@dataclass(frozen=True)
+class BatchLimits:
+    """Both flush limits, and how many aggregates share a transaction.
+
+    `size_max` commands of one aggregate, at least 1. `delay_seconds_max` after the oldest queued
+    command; 0 never waits, and the batch is what arrived while the writer was busy. `aggregates_max`
+    batches, one an aggregate, go into one transaction.
+    """
+
+    size_max: int
+    delay_seconds_max: float
+    aggregates_max: int = 1
+
+
+def close_reason(
+    limits: BatchLimits, depth: int, waited_seconds: float, *, draining: bool
+) -> CloseReason | None:
+    """Tell why a batch of `depth` queued commands closes now, or None while it should wait.
+
+    It is asked only when no commit of the partition is in flight. A draining engine waits for
+    nobody.
+    """
+    if depth >= limits.size_max:
+        return "size"
+    if limits.delay_seconds_max <= 0 or draining:
+        return "idle"
+    return "delay" if waited_seconds >= limits.delay_seconds_max else None
+
+
+class Batch:
+    """The commands taken from one mailbox for one transaction, in arrival order.
+
+    `queue_depth` is how many were left waiting when it closed.
+    """
+
+    __slots__ = ("commands", "mailbox", "queue_depth", "reason", "slices")
+
+    def __init__(self, mailbox: Mailbox, slices: list[Slice], reason: CloseReason) -> None:
+        self.mailbox = mailbox
+        self.slices = slices
+        self.reason: CloseReason = reason
+        self.queue_depth = mailbox.depth
+        commands: list[Command] = []
+        for request, start, stop in slices:
+            if stop - start == 1:
+                commands.append(request.commands[start])
+            else:
+                commands.extend(request.commands[start:stop])
+        self.commands = commands
+
+
+def close_batch(
+    mailbox: Mailbox, limits: BatchLimits, now: float, *, draining: bool
+) -> Batch | None:
+    """Close a batch of `mailbox` if it is due; `now` is seconds of the monotonic clock."""
+    while mailbox.queue and mailbox.queue[0][0].future.done():
+        _, start, stop = mailbox.queue.popleft()
+        mailbox.depth -= stop - start
+    if not mailbox.queue:
+        return None
+    waited = now - mailbox.queue[0][0].queued_at
+    reason = close_reason(limits, mailbox.depth, waited, draining=draining)
+    if reason is None:
+        return None
+    return Batch(mailbox, mailbox.take(limits.size_max), reason)

@@ -1,0 +1,176 @@
+"""The door: commands are checked, admitted or refused, and routed to their partition."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from engine.clock import Clock
+from engine.cqrs.aggregate import Registry
+from engine.cqrs.codec import checksum
+from engine.cqrs.command_side.mailbox import Request
+from engine.cqrs.command_side.partition import Partition
+from engine.cqrs.command_side.statistics import Counters
+from engine.cqrs.messages import Answer, Command, Outcome
+from engine.errors import (
+    EngineClosed,
+    InvalidCommand,
+    Overloaded,
+    SeckillError,
+    StreamKey,
+)
+
+RETRY_AFTER_SECONDS: Final = 0.1
+"""Hint for a refused caller: a full queue of 65,536 commands is worked off in about that time."""
+
+TIMEOUT_MS_MAX: Final = 600_000
+
+
+def partition_of(aggregate_id: str, partitions: int) -> int:
+    """Return the partition of an aggregate: crc32c of its UTF-8 id, modulo the fixed count.
+
+    The function is part of the stored format: another one would look for streams where they are
+    not, so the count is kept in the store and checked at start.
+    """
+    return checksum(aggregate_id.encode()) % partitions
+
+
+class CommandBus:
+    """Takes commands for every aggregate type of a registry.
+
+    `depth_max` bounds the commands waiting in one partition; beyond it they are refused at once.
+    `deadline_ms` is how long a caller waits that names no time of its own.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        partitions: Sequence[Partition],
+        depth_max: int,
+        deadline_ms: int,
+        clock: Clock,
+        counters: Counters,
+    ) -> None:
+        self._registry = registry
+        self._partitions = partitions
+        self._depth_max = depth_max
+        self._deadline_seconds = deadline_ms / 1_000
+        self._clock = clock
+        self._counters = counters
+        self._closed = False
+
+    async def execute(self, command: Command, *, timeout_ms: int | None = None) -> Answer:
+        """Execute one command and return its events, or Rejected, once that is durable.
+
+        Raises InvalidCommand, Overloaded, EngineClosed, DeadlineExceeded, CommandIdReused,
+        CommandFailed, AggregateHalted, PartitionLost, StoreUnavailable: it changed nothing.
+        Raises OutcomeUnknown when it may or may not be done: repeat it with the same id.
+        Cancelling the call gives up waiting; a command already in flight may still be executed.
+        """
+        command.check()
+        aggregate = self._registry.type_of(command)
+        seconds = self._seconds(timeout_ms)
+        partition = self._admit(command.aggregate_id, 1)
+        now = self._clock.monotonic()
+        future: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
+        request = Request((command,), future, now, now + seconds)
+        partition.submit(aggregate, (aggregate.name, command.aggregate_id), request)
+        outcome = (await future)[0]
+        if isinstance(outcome, SeckillError):
+            raise outcome
+        return outcome
+
+    async def execute_many(
+        self, commands: Sequence[Command], *, timeout_ms: int | None = None
+    ) -> list[Outcome]:
+        """Execute a list of commands and return one outcome each, in their order.
+
+        Commands of one aggregate are decided in list order; each succeeds or fails alone, and an
+        error that `execute` would have raised stands in the list instead. Raises InvalidCommand
+        (naming the index), Overloaded and EngineClosed for the whole list: then none was queued.
+        """
+        groups = self._group(commands)
+        seconds = self._seconds(timeout_ms)
+        homes = self._admit_groups(groups)
+        loop = asyncio.get_running_loop()
+        now = self._clock.monotonic()
+        requests: dict[StreamKey, Request] = {}
+        for stream, group in groups.items():
+            future: asyncio.Future[list[Outcome]] = loop.create_future()
+            request = requests[stream] = Request(group, future, now, now + seconds)
+            homes[stream].submit(self._registry.types[stream[0]], stream, request)
+        try:
+            for request in requests.values():
+                await request.future
+        except asyncio.CancelledError:
+            for request in requests.values():
+                request.future.cancel()
+            raise
+        if len(requests) == 1:
+            return next(iter(requests.values())).outcomes
+        answers = {stream: iter(each.outcomes) for stream, each in requests.items()}
+        type_of = self._registry.type_of
+        return [next(answers[type_of(each).name, each.aggregate_id]) for each in commands]
+
+    def close(self) -> None:
+        """Refuse what comes from now on."""
+        self._closed = True
+
+    def _seconds(self, timeout_ms: int | None) -> float:
+        if timeout_ms is None:
+            return self._deadline_seconds
+        if not 0 < timeout_ms <= TIMEOUT_MS_MAX:
+            raise InvalidCommand(
+                f"timeout_ms must be above 0 and at most {TIMEOUT_MS_MAX:,}, got {timeout_ms}"
+            )
+        return timeout_ms / 1_000
+
+    def _group(self, commands: Sequence[Command]) -> dict[StreamKey, list[Command]]:
+        """Check every command and gather them by stream, keeping their order."""
+        if len(commands) > self._depth_max:
+            raise InvalidCommand(
+                f"a list may hold at most {self._depth_max:,} commands, got {len(commands):,}"
+            )
+        groups: dict[StreamKey, list[Command]] = {}
+        last_type: type[Command] | None = None
+        last_id = ""
+        group: list[Command] = []
+        for index, command in enumerate(commands):
+            try:
+                command.check()
+                if type(command) is not last_type or command.aggregate_id != last_id:
+                    stream = (self._registry.type_of(command).name, command.aggregate_id)
+                    group = groups.setdefault(stream, [])
+                    last_type, last_id = type(command), command.aggregate_id
+            except InvalidCommand as error:
+                raise InvalidCommand(f"command {index} of the list: {error}") from None
+            group.append(command)
+        return groups
+
+    def _admit_groups(self, groups: dict[StreamKey, list[Command]]) -> dict[StreamKey, Partition]:
+        """Admit all of a list or nothing of it."""
+        counts: dict[int, int] = {}
+        homes: dict[StreamKey, Partition] = {}
+        for stream, group in groups.items():
+            number = partition_of(stream[1], len(self._partitions))
+            counts[number] = counts.get(number, 0) + len(group)
+            homes[stream] = self._partitions[number]
+        for number, count in counts.items():
+            self._check_room(self._partitions[number], count)
+        return homes
+
+    def _admit(self, aggregate_id: str, count: int) -> Partition:
+        partition = self._partitions[partition_of(aggregate_id, len(self._partitions))]
+        self._check_room(partition, count)
+        return partition
+
+    def _check_room(self, partition: Partition, count: int) -> None:
+        if self._closed:
+            raise EngineClosed("the engine is closing; the command was not executed")
+        if partition.stopped is not None:
+            raise type(partition.stopped)(str(partition.stopped))
+        if partition.queue_depth + count > self._depth_max:
+            self._counters.overloaded += count
+            raise Overloaded(partition.queue_depth, self._depth_max, RETRY_AFTER_SECONDS)
+

@@ -1,0 +1,102 @@
+"""The command side of one process, put together: every partition with its loop, and the door."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from engine.clock import Clock
+from engine.config import Settings
+from engine.cqrs.aggregate import Registry
+from engine.cqrs.codec import Codec
+from engine.cqrs.command_side.batch import BatchLimits
+from engine.cqrs.command_side.command_bus import CommandBus
+from engine.cqrs.command_side.commit import Committer
+from engine.cqrs.command_side.decide import Refusals
+from engine.cqrs.command_side.partition import Partition
+from engine.cqrs.command_side.repository import Repository
+from engine.cqrs.command_side.residents import Residents
+from engine.cqrs.command_side.statistics import Counters, Statistics
+from engine.cqrs.event_store import EventStore
+
+REFUSALS_WINDOW: Final = 65_536
+"""Refusals a partition remembers at least: as many as its queue holds, so that a retry that was
+queued behind a full queue still meets the answer of the first try."""
+
+DRAIN_SECONDS_MAX: Final = 30.0
+"""How long closing waits for queued batches before it gives up; then the crash path applies."""
+
+
+class CommandSide:
+    """Owns every partition of `store`, from `open` to `close`. The store stays the caller's."""
+
+    def __init__(
+        self,
+        bus: CommandBus,
+        partitions: list[Partition],
+        residents: list[Residents],
+        counters: Counters,
+    ) -> None:
+        self.bus = bus
+        self._partitions = partitions
+        self._residents = residents
+        self._counters = counters
+        self._loops = [
+            asyncio.create_task(each.run(), name=f"partition-{number}")
+            for number, each in enumerate(partitions)
+        ]
+
+    @classmethod
+    async def open(
+        cls, store: EventStore, registry: Registry, settings: Settings, clock: Clock
+    ) -> CommandSide:
+        """Take every partition over and start its loop. Raises StoreUnavailable."""
+        counters = Counters()
+        codecs = {
+            name: Codec(aggregate.events, aggregate.upcasters)
+            for name, aggregate in registry.types.items()
+        }
+        repository = Repository(
+            store, registry.types, codecs, settings.residents.snapshot_events_min
+        )
+        limits = BatchLimits(
+            settings.batch.size_max,
+            settings.batch.delay_ms_max / 1_000,
+            settings.batch.aggregates_max,
+        )
+        partitions: list[Partition] = []
+        homes: list[Residents] = []
+        for number in range(store.partitions):
+            lease = await store.acquire(number)
+            committer = Committer(store, lease, codecs, registry.projections, clock, counters)
+            residents = Residents(
+                settings.residents.aggregates_max, settings.residents.idle_seconds, clock
+            )
+            homes.append(residents)
+            refusals = Refusals(REFUSALS_WINDOW)
+            partitions.append(
+                Partition(committer, repository, residents, limits, refusals, clock, counters)
+            )
+        queue = settings.queue
+        bus = CommandBus(
+            registry, partitions, queue.depth_max, queue.deadline_ms, clock, counters
+        )
+        return cls(bus, partitions, homes, counters)
+
+    def statistics(self) -> Statistics:
+        mailboxes = [each for residents in self._residents for each in residents]
+        return self._counters.snapshot(
+            queue_depth=sum(each.queue_depth for each in self._partitions),
+            residents=sum(each.resident is not None for each in mailboxes),
+            halted=sum(each.halted is not None for each in mailboxes),
+        )
+
+    async def close(self) -> None:
+        """Refuse new commands, finish the queued ones, answer everybody. Idempotent."""
+        self.bus.close()
+        for partition in self._partitions:
+            partition.drain()
+        _, late = await asyncio.wait(self._loops, timeout=DRAIN_SECONDS_MAX)
+        for loop in late:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)

@@ -1,0 +1,134 @@
+"""Decide a whole batch in memory: one outcome a command, no I/O.
+
+Commands are folded through the aggregate in arrival order, each against the state that the ones
+before it left. The aggregate is then one batch ahead of the disk; nobody sees it until the commit
+is durable, and it is thrown away and replayed if the commit fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import TypeAlias
+
+from engine.cqrs.command_side.repository import Kept, Resident
+from engine.cqrs.messages import Command, Event, Outcome, Rejected
+from engine.errors import AggregateHalted, CommandFailed, CommandIdReused
+
+
+Refused: TypeAlias = tuple[Command, Rejected]
+
+
+class Refusals:
+    """The newest refusals of a partition, so that a repeated command is refused alike.
+
+    Refusals are not stored: they are forgotten at a restart, and when `window` newer ones came.
+    Between `window` and twice as many are kept, in two generations, which costs no bookkeeping
+    per entry.
+    """
+
+    def __init__(self, window: int) -> None:
+        self._window = window
+        self.young: dict[str, Refused] = {}
+        self.old: dict[str, Refused] = {}
+
+    def remember(self, refused: dict[str, Refused]) -> None:
+        self.young.update(refused)
+        if len(self.young) >= self._window:
+            self.old, self.young = self.young, {}
+
+
+class Decision:
+    """What became of a batch: an outcome for each command, the new events, the new refusals.
+
+    `first_version` is the version of the first event. `repeated` counts the commands that were
+    answered as they had been the first time, `failed` those that got an error of their own.
+    """
+
+    __slots__ = ("events", "failed", "first_version", "outcomes", "refused", "repeated", "resident")
+
+    def __init__(self, resident: Resident) -> None:
+        self.resident = resident
+        self.first_version = resident.version + 1
+        self.outcomes: list[Outcome] = []
+        self.events: list[Event] = []
+        self.refused: dict[str, Refused] = {}
+        self.repeated = 0
+        self.failed = 0
+
+
+def decide(resident: Resident, commands: Sequence[Command], refusals: Refusals) -> Decision:
+    """Answer `commands` in order and move `resident` to the state after them.
+
+    A command whose `decide` raises fails alone, with CommandFailed. Raises AggregateHalted when
+    `evolve` does: the state is then unusable and the caller must drop `resident`.
+    """
+    decision = Decision(resident)
+    outcomes, events, refused = decision.outcomes, decision.events, decision.refused
+    aggregate, answers, state = resident.aggregate, resident.answers, resident.state
+    decide_one, evolve = aggregate.decide, aggregate.evolve
+    young, old = refusals.young, refusals.old
+    for command in commands:
+        command_id = command.id
+        if (kept := answers.get(command_id)) is not None:
+            outcomes.append(_repeat(resident, command, kept, decision))
+            continue
+        before = refused.get(command_id) or young.get(command_id) or old.get(command_id)
+        if before is not None and before[0].aggregate_id == command.aggregate_id:
+            outcomes.append(_refuse_again(command, before, decision))
+            continue
+        try:
+            answer = decide_one(state, command)
+            if not answer:
+                raise TypeError(f"{aggregate.name}.decide answered with no event and no Rejected")
+        except Exception as error:
+            failure = CommandFailed(f"{type(command).__name__} {command.id!r}: {error!r}")
+            failure.__cause__ = error
+            decision.failed += 1
+            outcomes.append(failure)
+            continue
+        outcomes.append(answer)
+        if isinstance(answer, Rejected):
+            refused[command_id] = (command, answer)
+            continue
+        try:
+            for event in answer:
+                state = evolve(state, event)
+        except Exception as error:
+            raise AggregateHalted(
+                resident.stream, f"{type(event).__name__} cannot be applied: {error!r}"
+            ) from error
+        events.extend(answer)
+        answers[command_id] = answer[0] if len(answer) == 1 else answer
+    resident.state = state
+    resident.version += len(events)
+    return decision
+
+
+def _repeat(resident: Resident, command: Command, kept: Kept, decision: Decision) -> Outcome:
+    events = kept if isinstance(kept, tuple) else (kept,)
+    first = events[0]
+    if type(first) not in resident.aggregate.commands[type(command)] or any(
+        getattr(command, name) != getattr(first, name)
+        for name in _shared_fields(type(command), type(first))
+    ):
+        decision.failed += 1
+        return CommandIdReused(command.id)
+    decision.repeated += 1
+    return events
+
+
+def _refuse_again(
+    command: Command, before: Refused, decision: Decision
+) -> Outcome:
+    if before[0] != command:
+        decision.failed += 1
+        return CommandIdReused(command.id)
+    decision.repeated += 1
+    return before[1]
+
+
+@cache
+def _shared_fields(command: type[Command], event: type[Event]) -> tuple[str, ...]:
+    """The fields an event took over from its command: what tells a retry from a reused id."""
+    return tuple(name for name in command.__struct_fields__ if name in event.__struct_fields__)

@@ -1,0 +1,360 @@
+"""The loop of one partition: mailbox -> batch -> decide -> commit -> publish.
+
+`Partition.run` is the only place where that order is written. One task runs it, so a partition has
+one writer; everything else here brings work to it or takes work away from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from engine.clock import Clock, Timer
+from engine.cqrs.aggregate import AggregateType
+from engine.cqrs.command_side.batch import Batch, BatchLimits, close_batch
+from engine.cqrs.command_side.commit import Committer
+from engine.cqrs.command_side.decide import Decision, Refusals, decide
+from engine.cqrs.command_side.mailbox import Mailbox, Request
+from engine.cqrs.command_side.publish import publish, publish_error
+from engine.cqrs.command_side.repository import Repository
+from engine.cqrs.command_side.residents import Residents
+from engine.cqrs.command_side.statistics import Counters
+from engine.cqrs.event_store import NewCommit
+from engine.errors import (
+    AggregateHalted,
+    DeadlineExceeded,
+    EngineClosed,
+    Fenced,
+    OutcomeUnknown,
+    PartitionLost,
+    SeckillError,
+    StoreError,
+    StoreUnavailable,
+    StreamKey,
+    WrongExpectedVersion,
+)
+
+logger = logging.getLogger(__name__)
+
+CONFLICTS_MAX: Final = 5
+"""Version races in a row after which a batch is given up: with a fence there should be none."""
+
+LOAD_RETRY_SECONDS: Final = 0.5
+
+
+class Partition:
+    """One writer for a fixed slice of the aggregates."""
+
+    def __init__(
+        self,
+        committer: Committer,
+        repository: Repository,
+        residents: Residents,
+        limits: BatchLimits,
+        refusals: Refusals,
+        clock: Clock,
+        counters: Counters,
+    ) -> None:
+        self._committer = committer
+        self._repository = repository
+        self._residents = residents
+        self._limits = limits
+        self._refusals = refusals
+        self._clock = clock
+        self._counters = counters
+        self._turns: deque[Mailbox] = deque()
+        self._in_flight: Sequence[Batch] = ()
+        self._loads: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._draining = False
+        self._stopped: SeckillError | None = None
+        self._delay_timer: Timer | None = None
+        self._deadline_timer: Timer | None = None
+        self.queue_depth = 0
+
+    @property
+    def stopped(self) -> SeckillError | None:
+        """Why this partition takes no more commands, or None while it does."""
+        return self._stopped
+
+    async def run(self) -> None:
+        """Work until drained. Whatever stops it, every caller is answered."""
+        try:
+            while (batches := await self._next_batches()) is not None:
+                self._in_flight = batches
+                decided, commits = self._decide(batches)
+                left_out = await self._committer.write(commits) if commits else {}
+                self._publish(decided, left_out)
+                self._in_flight = ()
+                await self._snapshot(decided)
+                self._residents.evict()
+        except Fenced as error:
+            self._stop(PartitionLost(str(error)), in_doubt=False)
+        except PartitionLost as error:
+            self._stop(error, in_doubt=True)
+        except Exception as error:
+            logger.exception("partition %d stopped", self._committer.lease.partition)
+            self._stop(EngineClosed(f"the partition stopped: {error!r}"), in_doubt=True)
+        finally:
+            self._stop(EngineClosed("the engine is closed"), in_doubt=True)
+
+    def submit(self, aggregate: AggregateType[Any], stream: StreamKey, request: Request) -> None:
+        """Queue a request, whose bounds the caller has checked, or answer that it is halted."""
+        mailbox = self._residents.mailbox(aggregate, stream)
+        if (halted := mailbox.halted) is not None:
+            errors = [AggregateHalted(stream, halted.reason) for _ in request.commands]
+            request.answer(0, errors)
+            return
+        if not mailbox.queue and not mailbox.loading:
+            if mailbox.resident is None:
+                self._start_loading(mailbox)
+            else:
+                self._give_turn(mailbox)
+        mailbox.put(request)
+        self.queue_depth += len(request.commands)
+        self._wake.set()
+        if self._deadline_timer is None:
+            self._arm_deadline(request.deadline)
+
+    def drain(self) -> None:
+        """Finish what is queued, without waiting for batches to fill, then end `run`."""
+        self._draining = True
+        self._wake.set()
+
+    # -- mailbox -> batch
+
+    async def _next_batches(self) -> list[Batch] | None:
+        """Wait until a batch is due; None once drained."""
+        while True:
+            self._wake.clear()
+            if batches := self._close_batches():
+                return batches
+            if self._draining and not self._turns and not self._loads:
+                return None
+            self._arm_delay()
+            await self._wake.wait()
+
+    def _close_batches(self) -> list[Batch]:
+        """Give every waiting aggregate its turn: at most one batch each, oldest turn first."""
+        now = self._clock.monotonic()
+        batches: list[Batch] = []
+        for _ in range(len(self._turns)):
+            if len(batches) == self._limits.aggregates_max:
+                break
+            mailbox = self._turns.popleft()
+            mailbox.has_turn = False
+            before = mailbox.depth
+            batch = close_batch(mailbox, self._limits, now, draining=self._draining)
+            self.queue_depth -= before - mailbox.depth
+            if batch is not None:
+                batches.append(batch)
+                self._residents.touch(mailbox, now)
+            if mailbox.queue:
+                self._give_turn(mailbox)
+        return batches
+
+    def _give_turn(self, mailbox: Mailbox) -> None:
+        # Once in the round at most: a transaction holds at most one commit a stream.
+        if not mailbox.has_turn:
+            mailbox.has_turn = True
+            self._turns.append(mailbox)
+
+    # -- decide
+
+    def _decide(self, batches: list[Batch]) -> tuple[list[tuple[Batch, Decision]], list[NewCommit]]:
+        """Decide every batch; an aggregate that cannot be decided is stopped, and it alone."""
+        decided: list[tuple[Batch, Decision]] = []
+        commits: list[NewCommit] = []
+        for batch in batches:
+            mailbox = batch.mailbox
+            resident = mailbox.resident
+            assert resident is not None, "a mailbox takes turns only while its aggregate is loaded"
+            try:
+                decision = decide(resident, batch.commands, self._refusals)
+                commit = self._committer.prepare(decision)
+            except Exception as error:
+                halted = error if isinstance(error, AggregateHalted) else None
+                self._halt(batch, halted or AggregateHalted(mailbox.stream, repr(error)))
+                continue
+            decided.append((batch, decision))
+            if commit is not None:
+                commits.append(commit)
+        return decided, commits
+
+    # -- publish
+
+    def _publish(
+        self,
+        decided: list[tuple[Batch, Decision]],
+        left_out: Mapping[StreamKey, StoreError],
+    ) -> None:
+        for batch, decision in decided:
+            error = left_out.get(batch.mailbox.stream)
+            if error is None:
+                batch.mailbox.conflicts = 0
+                self._refusals.remember(decision.refused)
+                self._counters.count_batch(batch, decision)
+                publish(batch, decision.outcomes)
+            elif isinstance(error, WrongExpectedVersion):
+                self._decide_again(batch, error)
+            elif isinstance(error, StoreUnavailable):
+                text = str(error)
+                batch.mailbox.resident = None
+                publish_error(batch, lambda _, text=text: StoreUnavailable(text))  # type: ignore[misc]
+                self._reload_if_waiting(batch.mailbox)
+            else:
+                self._halt(batch, AggregateHalted(batch.mailbox.stream, str(error)))
+
+    def _decide_again(self, batch: Batch, error: WrongExpectedVersion) -> None:
+        """Drop the aggregate, replay it, and decide the same commands on what is true now."""
+        mailbox = batch.mailbox
+        mailbox.resident = None
+        mailbox.conflicts += 1
+        self._counters.conflicts += 1
+        if mailbox.conflicts < CONFLICTS_MAX:
+            before = mailbox.depth
+            mailbox.put_back(batch.slices)
+            self.queue_depth += mailbox.depth - before
+        else:
+            mailbox.conflicts = 0
+            publish_error(batch, lambda _: WrongExpectedVersion(error.streams))
+        self._reload_if_waiting(mailbox)
+
+    def _halt(self, batch: Batch, error: AggregateHalted) -> None:
+        publish_error(batch, lambda _: AggregateHalted(error.stream, error.reason))
+        self._halt_mailbox(batch.mailbox, error)
+
+    def _halt_mailbox(self, mailbox: Mailbox, error: AggregateHalted) -> None:
+        """Stop one aggregate: answer what waits for it, refuse what comes."""
+        logger.error("%s", error)
+        mailbox.halted, mailbox.resident = error, None
+        self._empty(mailbox, lambda: AggregateHalted(error.stream, error.reason))
+
+    async def _snapshot(self, decided: list[tuple[Batch, Decision]]) -> None:
+        """Between two transactions everything resident is durable: the only time to snapshot."""
+        for batch, _ in decided:
+            resident = batch.mailbox.resident
+            if resident is not None and self._repository.snapshot_is_due(resident):
+                await self._repository.save_snapshot(resident)
+
+    # -- loading
+
+    def _start_loading(self, mailbox: Mailbox) -> None:
+        mailbox.loading = True
+        task = asyncio.get_running_loop().create_task(self._load(mailbox))
+        self._loads.add(task)
+        task.add_done_callback(self._loaded)
+
+    def _loaded(self, task: asyncio.Task[None]) -> None:
+        self._loads.discard(task)
+        self._wake.set()
+
+    async def _load(self, mailbox: Mailbox) -> None:
+        """Replay an aggregate beside the loop, so that the others sell on meanwhile."""
+        try:
+            while mailbox.resident is None:
+                try:
+                    mailbox.resident = await self._repository.load(
+                        mailbox.aggregate, mailbox.stream
+                    )
+                except StoreUnavailable as error:
+                    logger.warning("%s %r cannot be loaded yet: %s", *mailbox.stream, error)
+                    await self._clock.sleep(LOAD_RETRY_SECONDS)
+        except AggregateHalted as error:
+            self._halt_mailbox(mailbox, error)
+        except Exception as error:
+            self._halt_mailbox(mailbox, AggregateHalted(mailbox.stream, repr(error)))
+        finally:
+            mailbox.loading = False
+            if mailbox.queue:
+                self._give_turn(mailbox)
+
+    def _reload_if_waiting(self, mailbox: Mailbox) -> None:
+        if mailbox.has_turn:
+            mailbox.has_turn = False
+            self._turns.remove(mailbox)
+        if mailbox.queue:
+            self._start_loading(mailbox)
+
+    # -- timers
+
+    def _arm_delay(self) -> None:
+        """Wake up when the oldest queued command has waited `delay_seconds_max`."""
+        if self._delay_timer is not None:
+            self._delay_timer.cancel()
+            self._delay_timer = None
+        oldest = [each.queue[0][0].queued_at for each in self._turns if each.queue]
+        if oldest:
+            due = min(oldest) + self._limits.delay_seconds_max
+            wait = max(0.0, due - self._clock.monotonic())
+            self._delay_timer = self._clock.call_later(wait, self._wake.set)
+
+    def _arm_deadline(self, deadline: float) -> None:
+        wait = max(0.0, deadline - self._clock.monotonic())
+        self._deadline_timer = self._clock.call_later(wait, self._expire)
+
+    def _expire(self) -> None:
+        """Answer every request whose deadline passed, and arm the timer for the next one.
+
+        One timer serves all requests of the partition, because one per order would cost more than
+        deciding it. What is still queued was not executed; what is in flight is not known.
+        """
+        self._deadline_timer = None
+        now = self._clock.monotonic()
+        waiting: list[float] = []
+        for batch in self._in_flight:
+            for request, start, stop in batch.slices:
+                if request.deadline <= now:
+                    unknown = [OutcomeUnknown(each.id) for each in request.commands[start:stop]]
+                    request.answer(start, unknown)
+                    self._counters.unknown += len(unknown)
+                elif not request.future.done():
+                    waiting.append(request.deadline)
+        for mailbox in self._residents:
+            late = [each for each in mailbox.queue if each[0].deadline <= now]
+            for request, start, stop in late:
+                expired = [DeadlineExceeded(f"command {each.id!r} waited too long in the queue; "
+                                            "it was not executed")
+                           for each in request.commands[start:stop]]
+                request.answer(start, expired)
+                self._counters.expired += len(expired)
+            if late:
+                self.queue_depth -= mailbox.drop_finished()
+            waiting.extend(each[0].deadline for each in mailbox.queue)
+        if waiting:
+            self._arm_deadline(min(waiting))
+
+    # -- stopping
+
+    def _empty(self, mailbox: Mailbox, make_error: Callable[[], SeckillError]) -> None:
+        """Answer everything that waits in `mailbox` with an error."""
+        for request, start, stop in mailbox.queue:
+            request.answer(start, [make_error() for _ in range(start, stop)])
+        mailbox.queue.clear()
+        self.queue_depth -= mailbox.depth
+        mailbox.depth = 0
+
+    def _stop(self, error: SeckillError, *, in_doubt: bool) -> None:
+        """Answer everybody and take no more. Idempotent: the first reason stays."""
+        if self._stopped is None:
+            self._stopped = error
+        reason = self._stopped
+        for batch in self._in_flight:
+            if in_doubt:
+                publish_error(batch, lambda command: OutcomeUnknown(command.id))
+            else:
+                publish_error(batch, lambda _: type(reason)(str(reason)))
+        self._in_flight = ()
+        for mailbox in self._residents:
+            self._empty(mailbox, lambda: type(reason)(str(reason)))
+        self._residents.clear()
+        self._turns.clear()
+        for task in self._loads:
+            task.cancel()
+        for timer in (self._delay_timer, self._deadline_timer):
+            if timer is not None:
+                timer.cancel()
+        self._delay_timer = self._deadline_timer = None

@@ -1,0 +1,105 @@
+"""What the command side counts: per batch where it can be, never with a lock."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import msgspec
+
+from engine.cqrs.command_side.batch import Batch, CloseReason
+from engine.cqrs.command_side.decide import Decision
+
+
+class Statistics(msgspec.Struct, frozen=True):
+    """A snapshot of the counters since the engine was opened.
+
+    accepted        commands whose events became durable, each counted once
+    rejected        refusals by reason, first answers only
+    repeated        repeated commands answered as the first time
+    failed          commands answered with an error of their own (reused id, failing decide)
+    overloaded      commands refused at the door because the queue was full
+    expired         commands dropped from the queue at their deadline, not executed
+    unknown         commands answered OutcomeUnknown
+    batches         batches whose answers were published
+    batch_sizes     number of batches by commands in them
+    closed_by       number of batches by reason: size, delay, idle
+    queue_depths    number of batches by commands left in their mailbox when they closed,
+                    rounded down to a power of two
+    transactions    transactions that became durable
+    commit_seconds  time spent in those transactions, in all
+    queue_depth     commands waiting now
+    residents       aggregates in memory now
+    conflicts       batches decided again because a stream had another version
+    recoveries      unknown commit outcomes that were cleared up
+    halted          aggregates stopped by a broken invariant now
+    """
+
+    accepted: int
+    rejected: dict[str, int]
+    repeated: int
+    failed: int
+    overloaded: int
+    expired: int
+    unknown: int
+    batches: int
+    batch_sizes: dict[int, int]
+    closed_by: dict[CloseReason, int]
+    queue_depths: dict[int, int]
+    transactions: int
+    commit_seconds: float
+    queue_depth: int
+    residents: int
+    conflicts: int
+    recoveries: int
+    halted: int
+
+
+class Counters:
+    """The running counts behind `Statistics`; written by the partitions of one engine."""
+
+    def __init__(self) -> None:
+        self.accepted = self.repeated = self.failed = 0
+        self.overloaded = self.expired = self.unknown = 0
+        self.transactions = self.conflicts = self.recoveries = 0
+        self.commit_seconds = 0.0
+        self.rejected: Counter[str] = Counter()
+        self.batch_sizes: Counter[int] = Counter()
+        self.closed_by: Counter[CloseReason] = Counter()
+        self.queue_depths: Counter[int] = Counter()
+
+    def count_batch(self, batch: Batch, decision: Decision) -> None:
+        """Count one published batch."""
+        size = len(batch.commands)
+        self.batch_sizes[size] += 1
+        self.closed_by[batch.reason] += 1
+        depth = batch.queue_depth
+        self.queue_depths[1 << (depth.bit_length() - 1) if depth else 0] += 1
+        self.repeated += decision.repeated
+        refused = len(decision.refused)
+        for _, rejected in decision.refused.values():
+            self.rejected[rejected.reason] += 1
+        self.failed += decision.failed
+        self.accepted += size - decision.repeated - refused - decision.failed
+
+    def snapshot(self, queue_depth: int, residents: int, halted: int) -> Statistics:
+        return Statistics(
+            accepted=self.accepted,
+            rejected=dict(self.rejected),
+            repeated=self.repeated,
+            failed=self.failed,
+            overloaded=self.overloaded,
+            expired=self.expired,
+            unknown=self.unknown,
+            batches=sum(self.batch_sizes.values()),
+            batch_sizes=dict(sorted(self.batch_sizes.items())),
+            closed_by=dict(self.closed_by),
+            queue_depths=dict(sorted(self.queue_depths.items())),
+            transactions=self.transactions,
+            commit_seconds=self.commit_seconds,
+            queue_depth=queue_depth,
+            residents=residents,
+            conflicts=self.conflicts,
+            recoveries=self.recoveries,
+            halted=halted,
+        )
+

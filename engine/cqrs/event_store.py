@@ -1,0 +1,175 @@
+"""The event store port: what the core asks of a database, and how it may fail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol, TypeAlias
+
+import msgspec
+
+from engine.errors import StreamKey
+
+Value: TypeAlias = int | str
+
+
+class Table(msgspec.Struct, frozen=True):
+    """A table that an inline projection keeps: one key column, whole numbers and short texts."""
+
+    name: str
+    key: str
+    numbers: tuple[str, ...]
+    texts: tuple[str, ...] = ()
+
+
+class RowChange(msgspec.Struct, frozen=True):
+    """ONE guarded change of ONE row, made in the transaction of the commit it belongs to.
+
+    `add` is added to number columns, `put` replaces values. With `insert` the row must not exist
+    yet and is made from `put`; else it must exist, hold every value of `expect`, and every column
+    of `add` must stay at zero or above. A guard that does not hold is `ProjectionDiverged`.
+    """
+
+    table: str
+    key: str
+    insert: bool = False
+    add: Mapping[str, int] = {}
+    put: Mapping[str, Value] = {}
+    expect: Mapping[str, Value] = {}
+
+
+class NewCommit(msgspec.Struct, frozen=True):
+    """A commit ready to be appended: its events as JSON, their crc32c, its row changes."""
+
+    aggregate_type: str
+    aggregate_id: str
+    first_version: int
+    last_version: int
+    events: bytes
+    checksum: int
+    changes: tuple[RowChange, ...] = ()
+
+    @property
+    def stream(self) -> StreamKey:
+        return (self.aggregate_type, self.aggregate_id)
+
+
+class StoredCommit(msgspec.Struct, frozen=True):
+    """A commit as read back. `position` counts the commits of its partition from 1, gapless."""
+
+    partition: int
+    position: int
+    aggregate_type: str
+    aggregate_id: str
+    first_version: int
+    last_version: int
+    events: bytes
+    checksum: int
+    committed_at_us: int
+
+    @property
+    def stream(self) -> StreamKey:
+        return (self.aggregate_type, self.aggregate_id)
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """The right to write one partition: valid while the stored epoch is this one."""
+
+    partition: int
+    epoch: int
+    position: int
+
+
+class StoredSnapshot(msgspec.Struct, frozen=True):
+    """An aggregate's resident state at `version`, as bytes with their crc32c."""
+
+    aggregate_type: str
+    aggregate_id: str
+    version: int
+    code_version: int
+    state: bytes
+    checksum: int
+
+
+class StreamInfo(msgspec.Struct, frozen=True):
+    """How far one stream has come."""
+
+    aggregate_type: str
+    aggregate_id: str
+    partition: int
+    version: int
+    commits: int
+
+
+class StoreInfo(msgspec.Struct, frozen=True):
+    """What the store is and what it promises; shown at start and beside every figure."""
+
+    kind: str
+    version: str
+    durability: str
+    location: str
+
+
+class EventReader(Protocol):
+    """The reading half. Everything it returns is durable.
+
+    Every method raises StoreUnavailable when the store cannot be read now.
+    """
+
+    @property
+    def partitions(self) -> int:
+        """The number of partitions, fixed when the store was initialised."""
+
+    @property
+    def info(self) -> StoreInfo: ...
+
+    async def read_partition(
+        self, partition: int, after_position: int, limit: int
+    ) -> list[StoredCommit]:
+        """Up to `limit` commits after `after_position`, in position order, without gaps."""
+
+    async def read_stream(
+        self, stream: StreamKey, after_version: int, limit: int
+    ) -> list[StoredCommit]:
+        """Up to `limit` commits of one stream whose first version is above `after_version`."""
+
+    async def read_streams(self) -> list[StreamInfo]:
+        """Every stream, ordered by type and id."""
+
+    async def read_rows(self, table: str) -> list[dict[str, Value]]:
+        """Every row of an inline projection's table, ordered by key."""
+
+    async def read_row(self, table: str, key: str) -> dict[str, Value] | None:
+        """One row of an inline projection's table."""
+
+    async def load_snapshot(self, stream: StreamKey) -> StoredSnapshot | None:
+        """The newest snapshot of a stream, unchecked, or None."""
+
+    async def close(self) -> None:
+        """Give everything back. Idempotent."""
+
+
+class EventStore(EventReader, Protocol):
+    """The whole port: reading, and writing with a fence."""
+
+    async def acquire(self, partition: int) -> Lease:
+        """Become the only writer of `partition`: raise its epoch and return the lease.
+
+        It opens a new connection where the old one may be broken, waits for an older writer's
+        open transaction, and fences that writer for good. Its `position` is the truth about what
+        was committed: this is the start, the take-over and the answer to an unknown outcome.
+
+        Raises StoreUnavailable.
+        """
+
+    async def append(self, lease: Lease, commits: Sequence[NewCommit]) -> None:
+        """Append all `commits` and apply their row changes in ONE transaction, or nothing at all.
+
+        They get the positions `lease.position + 1 ...` in order. At most one commit a stream.
+        When it returns, the transaction is durable.
+
+        Raises Fenced, WrongExpectedVersion (naming every stream at fault), ProjectionDiverged,
+        StoreUnavailable: nothing was written; CommitOutcomeUnknown: only `acquire` can tell.
+        """
+
+    async def save_snapshot(self, snapshot: StoredSnapshot) -> None:
+        """Keep a snapshot, replacing an older one of the stream. Raises StoreUnavailable."""

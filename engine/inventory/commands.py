@@ -1,0 +1,79 @@
+"""What one may ask of a SKU. Quantities are whole units; `aggregate_id` is the SKU."""
+
+from __future__ import annotations
+
+from engine.cqrs.messages import ID_LENGTH_MAX, Command, check_count, check_id
+
+STOCK_MAX = 1_000_000_000
+"""Units of one SKU. Sums of a whole batch then stay far inside a signed 64-bit column."""
+
+QUANTITY_MAX = 1_000_000
+"""Units of one order."""
+
+
+class OpenSale(Command, frozen=True, gc=False):
+    """Put `stock` units of a new SKU on sale, at most `limit_per_buyer` a buyer (0: no limit)."""
+
+    stock: int
+    limit_per_buyer: int = 0
+
+    def check(self) -> None:
+        Command.check(self)
+        check_count("stock", self.stock, 0, STOCK_MAX)
+        check_count("limit per buyer", self.limit_per_buyer, 0, STOCK_MAX)
+
+
+class Reserve(Command, frozen=True, gc=False):
+    """One buyer asks for `quantity` units: all of them or none."""
+
+    buyer: str
+    quantity: int = 1
+
+    def check(self) -> None:
+        # One expression, because it runs for every order; the slow path below says what is wrong.
+        if not (
+            type(self.quantity) is int
+            and 1 <= self.quantity <= QUANTITY_MAX
+            and type(self.buyer) is type(self.id) is type(self.aggregate_id) is str
+            and 0 < len(self.buyer) <= ID_LENGTH_MAX
+            and 0 < len(self.id) <= ID_LENGTH_MAX
+            and 0 < len(self.aggregate_id) <= ID_LENGTH_MAX
+            and self.buyer.isprintable()
+            and self.id.isprintable()
+            and self.aggregate_id.isprintable()
+        ):
+            Command.check(self)
+            check_id("buyer", self.buyer)
+            check_count("quantity", self.quantity, 1, QUANTITY_MAX)
+
+
+class Restock(Command, frozen=True, gc=False):
+    """Add `quantity` units."""
+
+    quantity: int
+
+    def check(self) -> None:
+        Command.check(self)
+        check_count("quantity", self.quantity, 1, STOCK_MAX)
+
+
+class Withdraw(Command, frozen=True, gc=False):
+    """Take `quantity` unsold units out of the sale: all of them or none."""
+
+    quantity: int
+
+    def check(self) -> None:
+        Command.check(self)
+        check_count("quantity", self.quantity, 1, STOCK_MAX)
+
+
+class PauseSale(Command, frozen=True, gc=False):
+    """Stop selling until ResumeSale."""
+
+
+class ResumeSale(Command, frozen=True, gc=False):
+    """Go on selling after PauseSale."""
+
+
+class CloseSale(Command, frozen=True, gc=False):
+    """End the sale for good."""

@@ -1,0 +1,1 @@
+"""Load for the engine: seeded workloads, a simulated crowd, measurements, reports."""

@@ -1,0 +1,230 @@
+"""The crowd: many buyers at once, each waiting for the answer to their own order.
+
+Workers take the orders one after the other, wait until an order is due, send it and wait for its
+answer; `concurrency` workers are at most that many unanswered orders. In a burst every worker
+sends as soon as it is free. In a timed sale orders are due by the clock, whatever the engine does,
+and latency counts from when an order was due: waiting for a free worker is part of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Final, Protocol
+
+from engine.clock import Clock
+from engine.cqrs.messages import Answer, Command, Rejected
+from engine.errors import (
+    DeadlineExceeded,
+    EngineClosed,
+    OutcomeUnknown,
+    Overloaded,
+    PartitionLost,
+    SeckillError,
+)
+from engine.inventory.commands import Reserve
+from engine.inventory.events import Reserved
+from loadtest.latency import LatencyRecorder
+from loadtest.workload import Sending, Workload
+
+ATTEMPTS_MAX: Final = 50
+"""Sendings of one order before it is given up. With the engine's hint of 0.1 s that is 5 seconds."""
+
+RETRY_SECONDS: Final = 0.1
+"""Pause after an unknown outcome: the time a store needs to be opened again."""
+
+SAMPLES_MAX: Final = 5
+"""Errors kept word by word; the others are only counted."""
+
+_OPEN, _ACCEPTED, _REFUSED = 0, 1, 2
+
+
+class History(Protocol):
+    """Where orders are noted before they are sent and when they are answered."""
+
+    def invoke(self, orders: list[Reserve], /) -> None: ...
+    def answered(
+        self, command_id: str, outcome: Reserved | Rejected | SeckillError, /
+    ) -> None: ...
+
+
+class Tally:
+    """What the buyers know: counted from their answers alone, never from the engine's counters.
+
+    `failed` includes `contradicted`: definite answers that are not the order's own, or not the
+    one it got before. `unknown_answers` and `refused_overload` count attempts, all else orders.
+    """
+
+    def __init__(self, workload: Workload) -> None:
+        self.sent = self.accepted = self.duplicate = self.unknown = self.failed = 0
+        self.refused_overload = 0
+        self.unknown_answers = self.contradicted = 0
+        self.rejected: Counter[str] = Counter()
+        self.sold: dict[str, int] = dict.fromkeys(workload.skus, 0)
+        self.samples: list[str] = []
+        self.latency = LatencyRecorder()
+        self.first_sent = self.last_answered = 0.0
+        self._answers = bytearray(workload.orders)
+
+    @property
+    def answered(self) -> int:
+        """Orders and repeats that are over, one way or another."""
+        return self.decided + self.unknown + self.failed
+
+    @property
+    def decided(self) -> int:
+        """Orders and repeats with a definite answer."""
+        return self.accepted + self.rejected.total() + self.duplicate
+
+    @property
+    def seconds(self) -> float:
+        """From the first order sent to the last one answered; never zero."""
+        return max(self.last_answered - self.first_sent, 1e-9)
+
+    def count(self, number: int, order: Reserve, answer: Answer) -> None:
+        """Count a definite answer to order `number`; a repeat must get the first answer again."""
+        if type(answer) is Rejected:
+            if self._is_first(number, order, _REFUSED):
+                self.rejected[answer.reason] += 1
+            return
+        assert isinstance(answer, tuple)
+        if answer != (Reserved(order.id, order.buyer, order.quantity),):
+            self.contradicted += 1
+            self.fail(f"order {order.id!r} was answered with another order's {answer!r}")
+        elif self._is_first(number, order, _ACCEPTED):
+            self.accepted += 1
+            self.sold[order.aggregate_id] += order.quantity
+
+    def fail(self, what: str) -> None:
+        """Count an order that ended in an error, and keep the first few in words."""
+        self.failed += 1
+        if len(self.samples) < SAMPLES_MAX:
+            self.samples.append(what)
+
+    def _is_first(self, number: int, order: Reserve, answer: int) -> bool:
+        before = self._answers[number]
+        if before == _OPEN:
+            self._answers[number] = answer
+            return True
+        if before == answer:
+            self.duplicate += 1
+        else:
+            words = ("", "accepted", "refused")
+            self.contradicted += 1
+            self.fail(f"order {order.id!r} was {words[before]}, and {words[answer]} when repeated")
+        return False
+
+
+class Crowd:
+    """Sends a workload and counts the answers in `tally`."""
+
+    def __init__(
+        self,
+        workload: Workload,
+        execute: Callable[[Command], Awaitable[Answer]],
+        clock: Clock,
+        concurrency: int,
+        history: History | None = None,
+    ) -> None:
+        self.tally = Tally(workload)
+        self.stopped = False
+        self._workload = workload
+        self._execute = execute
+        self._clock = clock
+        self._concurrency = concurrency
+        self._history = history
+        self._pauses: set[asyncio.Future[None]] = set()
+
+    async def run(self) -> None:
+        """Send everything and return when all is answered, or what was in flight after `stop`."""
+        sendings = iter(self._workload)
+        started = self._clock.monotonic()
+        self.tally.first_sent = self.tally.last_answered = started
+        workers = min(self._concurrency, self._workload.rows)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(workers):
+                group.create_task(self._work(sendings, started))
+
+    def stop(self) -> None:
+        """Send nothing new; what is in flight is still answered."""
+        self.stopped = True
+        for pause in self._pauses:
+            if not pause.done():
+                pause.set_result(None)
+
+    async def _work(self, sendings: Iterator[Sending], started: float) -> None:
+        tally, monotonic, timed = self.tally, self._clock.monotonic, self._workload.timed
+        while not self.stopped:
+            sending = next(sendings, None)
+            if sending is None:
+                return
+            number, at, _, order = sending
+            due = started + at if timed else monotonic()
+            if timed and (early := due - monotonic()) > 0:
+                await self._pause(early)
+                if self.stopped:
+                    return
+            tally.sent += 1
+            if await self._send(number, order):
+                now = monotonic()
+                tally.latency.record(now - due)
+                tally.last_answered = now
+
+    async def _send(self, number: int, order: Reserve) -> bool:
+        """Send one order until it has a definite answer; False when it got none."""
+        history = self._history
+        in_doubt = False
+        if history is not None:
+            history.invoke([order])
+        for _ in range(ATTEMPTS_MAX):
+            try:
+                answer = await self._execute(order)
+            except (Overloaded, DeadlineExceeded) as error:
+                self.tally.refused_overload += 1
+                pause_seconds = getattr(error, "retry_after_seconds", RETRY_SECONDS)
+                last: SeckillError = error
+            except OutcomeUnknown as error:
+                self.tally.unknown_answers += 1
+                in_doubt = True
+                pause_seconds, last = RETRY_SECONDS, error
+            except SeckillError as error:
+                last = error
+                break
+            else:
+                self.tally.count(number, order, answer)
+                if history is not None:
+                    outcome = answer[0] if isinstance(answer, tuple) else answer
+                    assert isinstance(outcome, Reserved | Rejected)
+                    history.answered(order.id, outcome)
+                return True
+            if self.stopped:
+                break
+            await self._pause(pause_seconds)
+        self._give_up(order, last, in_doubt)
+        return False
+
+    def _give_up(self, order: Reserve, error: SeckillError, in_doubt: bool) -> None:
+        # An earlier attempt may have gone through, whatever the last one says.
+        outcome = OutcomeUnknown(order.id) if in_doubt else error
+        if self._history is not None:
+            self._history.answered(order.id, outcome)
+        if in_doubt:
+            self.tally.unknown += 1
+        elif self.stopped and isinstance(error, Overloaded | DeadlineExceeded):
+            self.tally.sent -= 1  # Nothing happened, and a resumed run sends it again.
+        else:
+            self.tally.fail(f"order {order.id!r}: {error}")
+        if isinstance(error, EngineClosed | PartitionLost):
+            self.stop()  # Every further order would get the same answer.
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but no longer than until `stop`."""
+        pause: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        timer = self._clock.call_later(seconds, lambda: pause.done() or pause.set_result(None))
+        self._pauses.add(pause)
+        try:
+            await pause
+        finally:
+            self._pauses.discard(pause)
+            timer.cancel()

@@ -1,0 +1,97 @@
+"""Three books that must agree: the buyers' answers, the engine's counters, the store's rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from engine.cqrs.command_side.batch import CloseReason
+from engine.cqrs.command_side.statistics import Statistics
+from engine.cqrs.event_store import Value
+from loadtest.crowd import Tally
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One comparison. `detail` has the figures compared."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+class Deltas(msgspec.Struct, frozen=True):
+    """What the engine's counters gained between two snapshots."""
+
+    accepted: int
+    rejected: int
+    repeated: int
+    batch_sizes: dict[int, int]
+    closed_by: dict[CloseReason, int]
+
+    @property
+    def answers(self) -> int:
+        return self.accepted + self.rejected + self.repeated
+
+
+def deltas(before: Statistics, after: Statistics) -> Deltas:
+    """Counters only grow, so what is missing in `before` was zero."""
+    sizes = Counter(after.batch_sizes)
+    sizes.subtract(before.batch_sizes)
+    closed_by = Counter(after.closed_by)
+    closed_by.subtract(before.closed_by)
+    return Deltas(
+        accepted=after.accepted - before.accepted,
+        rejected=sum(after.rejected.values()) - sum(before.rejected.values()),
+        repeated=after.repeated - before.repeated,
+        batch_sizes={size: times for size, times in sizes.items() if times},
+        closed_by={reason: times for reason, times in closed_by.items() if times},
+    )
+
+
+def reconcile(
+    tally: Tally,
+    gained: Deltas,
+    rows_before: Sequence[Mapping[str, Value]],
+    rows_after: Sequence[Mapping[str, Value]],
+    *,
+    complete: bool,
+) -> list[Check]:
+    """Compare the books. `rows_*` are the `stock` table just before and after the orders.
+
+    `complete` is false when the run was stopped: what an earlier run of the same sale sold may
+    then not have been asked for again, so the store may hold more than these buyers know of.
+    """
+    definite = tally.decided + tally.contradicted
+    # A batch that became durable after its buyers had given up waiting is counted by the engine.
+    surplus = gained.answers - definite
+    answers = Check(
+        "every answer the engine gave reached its buyer",
+        0 <= surplus <= tally.unknown_answers,
+        f"engine {gained.answers:,}, buyers {definite:,}, in doubt {tally.unknown_answers:,}",
+    )
+    added = _versions(rows_after) - _versions(rows_before)
+    events = Check(
+        "one event in the store for every accepted order",
+        added == gained.accepted,
+        f"engine {gained.accepted:,}, store {added:,}",
+    )
+    reserved = {str(row["sku"]): int(row["reserved"]) for row in rows_after}
+    exact = complete and not tally.unknown and not tally.failed
+    wrong = [
+        f"{sku}: buyers {sold:,}, store {reserved.get(sku, 0):,}"
+        for sku, sold in tally.sold.items()
+        if (sold != reserved.get(sku, 0) if exact else sold > reserved.get(sku, 0))
+    ]
+    stored = sum(reserved.get(sku, 0) for sku in tally.sold)
+    units = Check(
+        "units the buyers hold are the units the store reserved",
+        not wrong,
+        "; ".join(wrong[:5]) or f"buyers {sum(tally.sold.values()):,}, store {stored:,}",
+    )
+    return [answers, events, units]
+
+
+def _versions(rows: Sequence[Mapping[str, Value]]) -> int:
+    return sum(int(row["version"]) for row in rows)

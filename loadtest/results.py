@@ -1,0 +1,164 @@
+"""The result of a run: `run.json`, one file in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+
+from engine.cqrs.command_side.batch import CloseReason
+from engine.errors import ConfigError
+from loadtest.latency import Percentiles
+from loadtest.machine import Machine
+
+SCHEMA: Final = 1
+RUN_FILE: Final = "run.json"
+
+Kind: TypeAlias = Literal["simulate", "locust", "tune", "bench"]
+Strategy: TypeAlias = Literal[
+    "group-commit", "row-lock", "select-for-update", "queue", "redis-lua"
+]
+
+
+class Orders(msgspec.Struct, frozen=True):
+    """What became of the orders.
+
+    offered            orders sent, repeats included: the sum of all below but refused_overload
+    accepted           different orders that were answered Reserved
+    rejected_sold_out  different orders refused because too few units were left
+    rejected_limit     different orders refused because of the limit per buyer
+    rejected_other     different orders refused for another reason
+    duplicate          repeats that were answered as the first time
+    unknown            orders without a definite answer, also after retries
+    failed             orders answered with an error, and repeats answered differently
+    refused_overload   answers "overloaded, retry" on the way; one order may get several
+    """
+
+    offered: int
+    accepted: int
+    rejected_sold_out: int
+    rejected_limit: int
+    rejected_other: int
+    refused_overload: int
+    duplicate: int
+    unknown: int
+    failed: int
+
+
+class Throughput(msgspec.Struct, frozen=True):
+    """Rates over `seconds`, from the first order sent to the last one answered.
+
+    `decided_per_s` counts every definite answer, `durable_per_s` the orders whose event was
+    written and synced in this run before they were answered.
+    """
+
+    decided_per_s: float
+    durable_per_s: float
+    seconds: float
+
+
+class Batches(msgspec.Struct, frozen=True):
+    """How the orders were grouped: commands of one SKU in one batch, and why batches closed."""
+
+    count: int
+    size_mean: float
+    size_p50: int
+    size_max: int
+    closed_by: dict[CloseReason, int]
+
+
+class AuditResult(msgspec.Struct, frozen=True):
+    """What the audit counted; `ok` is false when anything at all was found."""
+
+    ok: bool
+    oversold: int
+    lost: int
+    duplicated: int
+    over_limit: int
+    checked_events: int
+    findings: tuple[str, ...] = ()
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """One run. `started_at` is ISO 8601 in UTC; `seed` is null for a recorded sale."""
+
+    schema: int = SCHEMA
+    kind: Kind
+    started_at: str
+    commit: str
+    seed: int | None
+    machine: Machine
+    config: dict[str, Any]
+    strategy: Strategy
+    orders: Orders
+    throughput: Throughput
+    latency_ms: Percentiles
+    batches: Batches
+    audit: AuditResult
+    repeats: list[dict[str, Any]] = []
+
+
+def summarise_batches(sizes: dict[int, int], closed_by: dict[CloseReason, int]) -> Batches:
+    """`sizes` maps a batch size to the number of batches that had it."""
+    count = sum(sizes.values())
+    if not count:
+        return Batches(0, 0.0, 0, 0, dict(closed_by))
+    commands = sum(size * times for size, times in sizes.items())
+    seen, median = 0, 0
+    for size, times in sorted(sizes.items()):
+        seen, median = seen + times, size
+        if 2 * seen >= count:
+            break
+    return Batches(count, round(commands / count, 2), median, max(sizes), dict(closed_by))
+
+
+def encode_run(run: Run) -> bytes:
+    """Indented JSON with a newline at its end."""
+    return msgspec.json.format(msgspec.json.encode(run), indent=2) + b"\n"
+
+
+def write_run(directory: Path, run: Run) -> Path:
+    """Write `directory`/run.json whole or not at all. Raises ConfigError when it cannot."""
+    path = directory / RUN_FILE
+    draft = ""
+    try:
+        with tempfile.NamedTemporaryFile(
+            dir=directory, prefix=f".{RUN_FILE}.", delete=False
+        ) as file:
+            draft = file.name
+            file.write(encode_run(run))
+            file.flush()
+            os.fsync(file.fileno())
+        Path(draft).chmod(0o644)  # A temporary file is private; a result is to be read.
+        Path(draft).replace(path)
+    except OSError as error:
+        if draft:
+            Path(draft).unlink(missing_ok=True)
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
+    return path
+
+
+def read_run(path: Path) -> Run:
+    """Read a run.json, or the one in the folder `path`. Raises ConfigError naming what is wrong."""
+    if path.is_dir():
+        path = path / RUN_FILE
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    try:
+        schema = msgspec.json.decode(data, type=_Versioned).schema
+        if schema != SCHEMA:
+            raise ConfigError(
+                f"{path} has schema {schema} and this program reads schema {SCHEMA}"
+            )
+        return msgspec.json.decode(data, type=Run)
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"{path} is not a result of a run: {error}") from None
+
+
+class _Versioned(msgspec.Struct):
+    schema: int

@@ -1,0 +1,256 @@
+"""Simulate a flash sale on a real engine and prove the result.
+
+Opens the sales, lets the crowd order, compares the books, audits the events, writes run.json.
+A run that was killed is simply run again: the sale, the orders and their ids come from the seed,
+so what was answered before is answered the same, and what was not is done now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from engine.clock import Clock, SystemClock
+from engine.config import Settings
+from engine.cqrs.event_store import StoreInfo
+from engine.cqrs.messages import Rejected
+from engine.errors import CommandIdReused, ConfigError
+from engine.inventory.audit import AuditReport, audit
+from engine.inventory.history import HistoryWriter, read_history
+from engine.runtime import Engine, open_engine
+from loadtest.crowd import Crowd, Tally
+from loadtest.machine import describe_machine, source_commit
+from loadtest.places import check_directory, check_history, made_directory
+from loadtest.reconcile import Check, Deltas, deltas, reconcile
+from loadtest.results import AuditResult, Orders, Run, Throughput, summarise_batches, write_run
+from loadtest.settings import check_limit
+from loadtest.workload import Workload
+
+OPENED_AT_ONCE: Final = 256
+"""Sales opened at a time, so that they share transactions."""
+
+Watch: TypeAlias = Callable[[Tally, Workload], AbstractAsyncContextManager[None]]
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What to run and where to put it. `history` is the file every order is noted in."""
+
+    workload: Workload
+    settings: Settings
+    directory: Path
+    concurrency: int
+    history: Path | None = None
+
+    def check(self) -> None:
+        """Raise ConfigError for what cannot be run; creates nothing."""
+        check_limit("concurrency", self.concurrency)
+        check_directory(self.directory)
+        if self.history is not None:
+            check_history(self.history, self.directory)
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """A run and its proof. `resumed` counts units that were sold before it began."""
+
+    run: Run
+    audit: AuditReport
+    checks: tuple[Check, ...]
+    sold: dict[str, int]
+    errors: tuple[str, ...]
+    interrupted: bool
+    resumed: int
+
+    @property
+    def exit_code(self) -> int:
+        """0: proven, and every order has a definite answer. 130: so far, until Ctrl-C. Else 1."""
+        orders = self.run.orders
+        if not self.run.audit.ok or orders.failed:
+            return 1
+        if self.interrupted:
+            return 130
+        return 1 if orders.unknown else 0
+
+
+async def simulate(
+    plan: Plan,
+    watch: Watch = lambda tally, workload: nullcontext(),
+    clock: Clock | None = None,
+) -> Outcome:
+    """Run a sale to its end, or until Ctrl-C, and return its result, audited.
+
+    run.json is written unless the run was interrupted. Raises ConfigError when the store holds
+    another sale, and what `open_engine` raises.
+    """
+    plan.check()
+    clock = clock or SystemClock()
+    with made_directory(plan.directory):
+        async with open_engine(plan.settings) as engine:
+            await open_sales(engine, plan.workload)
+            outcome = await _sell(plan, engine, watch, clock)
+    if not outcome.interrupted:
+        write_run(plan.directory, outcome.run)
+    return outcome
+
+
+async def open_sales(engine: Engine, workload: Workload) -> None:
+    """Put every SKU on sale, or find it opened by the same workload. Raises ConfigError."""
+
+    async def open_one(number: int, sku: str) -> None:
+        try:
+            answer = await engine.open_sale(
+                sku,
+                stock=workload.stock,
+                limit_per_buyer=workload.limit_per_buyer,
+                command_id=f"open-{workload.origin}-{number}",
+            )
+            same = not isinstance(answer, Rejected)
+        except CommandIdReused:
+            same = False
+        if not same:
+            raise ConfigError(
+                f"the store already holds {sku}, opened by another run or with other settings; "
+                "repeat that run's settings to resume it, or choose another --store-url or --out"
+            )
+
+    skus = list(enumerate(workload.skus, 1))
+    at_once = min(OPENED_AT_ONCE, engine.settings.queue.depth_max)
+    for start in range(0, len(skus), at_once):
+        chunk = skus[start : start + at_once]
+        outcomes = await asyncio.gather(
+            *(open_one(number, sku) for number, sku in chunk), return_exceptions=True
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+
+async def _sell(plan: Plan, engine: Engine, watch: Watch, clock: Clock) -> Outcome:
+    started_at = datetime.now(UTC).isoformat(timespec="seconds")
+    rows_before = await engine.reader.read_rows("stock")
+    before = engine.statistics()
+    history = HistoryWriter(plan.history) if plan.history is not None else None
+    try:
+        crowd = Crowd(plan.workload, engine.execute, clock, plan.concurrency, history)
+        with _stopping_on_interrupt(crowd):
+            async with watch(crowd.tally, plan.workload):
+                await crowd.run()
+    finally:
+        if history is not None:
+            history.close()
+    gained = deltas(before, engine.statistics())
+    rows_after = await engine.reader.read_rows("stock")
+    tally = crowd.tally
+    complete = tally.sent == plan.workload.rows
+    checks = reconcile(tally, gained, rows_before, rows_after, complete=complete)
+    noted = read_history(plan.history) if plan.history is not None else None
+    report = await audit(engine.reader, noted)
+    ours = set(plan.workload.skus)
+    return Outcome(
+        run=_build_run(plan, engine.info, started_at, tally, gained, report, checks),
+        audit=report,
+        checks=tuple(checks),
+        sold=tally.sold,
+        errors=tuple(tally.samples),
+        interrupted=crowd.stopped and not complete,
+        resumed=sum(int(row["reserved"]) for row in rows_before if row["sku"] in ours),
+    )
+
+
+def _build_run(
+    plan: Plan,
+    store: StoreInfo,
+    started_at: str,
+    tally: Tally,
+    gained: Deltas,
+    report: AuditReport,
+    checks: list[Check],
+) -> Run:
+    rejected = tally.rejected
+    sold_out, limit = rejected["sold_out"], rejected["over_limit"]
+    seconds = tally.seconds
+    return Run(
+        kind="simulate",
+        started_at=started_at,
+        commit=source_commit(),
+        seed=plan.workload.seed,
+        machine=describe_machine(store),
+        config=_describe(plan),
+        strategy="group-commit",
+        orders=Orders(
+            offered=tally.sent,
+            accepted=tally.accepted,
+            rejected_sold_out=sold_out,
+            rejected_limit=limit,
+            rejected_other=rejected.total() - sold_out - limit,
+            refused_overload=tally.refused_overload,
+            duplicate=tally.duplicate,
+            unknown=tally.unknown,
+            failed=tally.failed,
+        ),
+        throughput=Throughput(
+            decided_per_s=round(tally.decided / seconds, 1),
+            durable_per_s=round(gained.accepted / seconds, 1),
+            seconds=round(seconds, 6),
+        ),
+        latency_ms=tally.latency.percentiles(),
+        batches=summarise_batches(gained.batch_sizes, gained.closed_by),
+        audit=_summarise_audit(report, checks),
+    )
+
+
+def _describe(plan: Plan) -> dict[str, Any]:
+    """Every setting that matters to the figures; of the store only its kind, never its place."""
+    settings = msgspec.to_builtins(plan.settings)
+    settings["store"]["url"] = plan.settings.store.url.partition(":")[0] + ":"
+    return {
+        "workload": plan.workload.describe(),
+        "concurrency": plan.concurrency,
+        "history": plan.history is not None,
+        **settings,
+    }
+
+
+def _summarise_audit(report: AuditReport, checks: list[Check]) -> AuditResult:
+    findings = [finding for check in report.checks for finding in check.findings]
+    findings += [f"{check.name}: {check.detail}" for check in checks if not check.ok]
+    return AuditResult(
+        ok=report.ok and all(check.ok for check in checks),
+        oversold=report.oversold,
+        lost=report.lost,
+        duplicated=report.duplicated,
+        over_limit=report.over_limit,
+        checked_events=report.checked_events,
+        findings=tuple(findings),
+    )
+
+
+@contextmanager
+def _stopping_on_interrupt(crowd: Crowd) -> Iterator[None]:
+    """The first Ctrl-C lets the crowd finish what is in flight, a second one ends the program."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Only the main thread can take signals.
+        return
+    loop = asyncio.get_running_loop()
+    handler = signal.getsignal(signal.SIGINT)
+
+    def restore() -> None:
+        loop.remove_signal_handler(signal.SIGINT)
+        signal.signal(signal.SIGINT, handler)
+
+    def stop() -> None:
+        crowd.stop()
+        restore()
+
+    loop.add_signal_handler(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        restore()

@@ -1,0 +1,136 @@
+"""The end of a sale on one screen: a sentence, the figures, the proof."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from engine.inventory.audit import AuditReport
+from loadtest.latency import Percentiles
+from loadtest.reconcile import Check
+from loadtest.results import Batches, Orders, Throughput
+from loadtest.simulate import Outcome
+from loadtest.workload import Workload
+
+FINDINGS_SHOWN_MAX = 5
+
+
+def print_summary(console: Console, outcome: Outcome, workload: Workload) -> None:
+    """Print everything a person wants to know about a run."""
+    run = outcome.run
+    console.print()
+    console.print(headline(outcome, workload), style="bold", highlight=False)
+    if outcome.resumed:
+        console.print(
+            f"Resumed: {outcome.resumed:,} units were sold before; "
+            "their orders got their first answer again.",
+            highlight=False,
+        )
+    console.print()
+    columns = Table.grid(padding=(0, 4))
+    columns.add_row(
+        _orders_table(run.orders), Group(_speed_table(run.throughput), "", _latency(run.latency_ms))
+    )
+    console.print(columns)
+    console.print(_batches_table(run.batches))
+    console.print()
+    print_audit(console, outcome.audit, outcome.checks)
+    for error in outcome.errors:
+        console.print(Text(f"error: {error}", style="red"))
+    machine = run.machine
+    console.print(
+        Text(
+            f"{machine.store} {machine.store_version}, durability {machine.durability}; "
+            f"{machine.cores} x {machine.cpu}",
+            style="dim",
+        )
+    )
+
+
+def headline(outcome: Outcome, workload: Workload) -> str:
+    """The result in one sentence."""
+    run = outcome.run
+    units = workload.stock * len(workload.skus)
+    sold = sum(outcome.sold.values())
+    proof = "audit passed" if run.audit.ok else "AUDIT FAILED"
+    stopped = "Stopped early: " if outcome.interrupted else ""
+    return (
+        f"{stopped}{sold:,} of {units:,} units sold to {run.orders.accepted:,} of "
+        f"{workload.orders:,} orders in {run.throughput.seconds:,.2f} s, "
+        f"{run.throughput.decided_per_s:,.0f} answers/s, "
+        f"{run.audit.oversold:,} oversold, {proof}."
+    )
+
+
+def print_audit(console: Console, report: AuditReport, books: Sequence[Check] = ()) -> None:
+    """Print the proof: every check with what it looked at, findings below it."""
+    ticks = ("ok", "FAILED") if console.options.ascii_only else ("✓", "✗")
+    table = Table(title="Audit", title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table.add_column("")
+    table.add_column("check", overflow="fold")
+    table.add_column("looked at", overflow="fold")
+    for check in report.checks:
+        table.add_row(_tick(check.ok, ticks), Text(check.name), Text(f"{check.checked:,}"))
+        for finding in check.findings[:FINDINGS_SHOWN_MAX]:
+            table.add_row("", Text(finding, style="red"), "")
+        more = len(check.findings) - FINDINGS_SHOWN_MAX
+        if more > 0:
+            table.add_row("", Text(f"and {more:,} more", style="red"), "")
+    for book in books:
+        table.add_row(_tick(book.ok, ticks), Text(book.name), Text(book.detail))
+    console.print(table)
+
+
+def _orders_table(orders: Orders) -> RenderableType:
+    table = _table("Orders", "", "count")
+    rows = [
+        ("sent", orders.offered, "bold"),
+        ("accepted", orders.accepted, "green"),
+        ("refused: sold out", orders.rejected_sold_out, ""),
+        ("refused: limit per buyer", orders.rejected_limit, ""),
+        ("refused: other", orders.rejected_other, ""),
+        ("repeats, same answer again", orders.duplicate, ""),
+        ("unknown", orders.unknown, "red" if orders.unknown else ""),
+        ("failed", orders.failed, "red" if orders.failed else ""),
+        ("told to retry (overload)", orders.refused_overload, "dim"),
+    ]
+    for name, count, style in rows:
+        table.add_row(Text(name, style=style), Text(f"{count:,}", style=style))
+    return table
+
+
+def _speed_table(throughput: Throughput) -> RenderableType:
+    table = _table("Speed", "", "per second")
+    table.add_row("definite answers", f"{throughput.decided_per_s:,.0f}")
+    table.add_row("durable orders", f"{throughput.durable_per_s:,.0f}")
+    return table
+
+
+def _latency(latency: Percentiles) -> RenderableType:
+    table = _table("Latency, ms", "p50", "p95", "p99", "p99.9", "max")
+    values = (latency.p50, latency.p95, latency.p99, latency.p999, latency.max)
+    table.add_row(*(f"{value:,.2f}" for value in values))
+    return table
+
+
+def _batches_table(batches: Batches) -> RenderableType:
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in batches.closed_by.items())
+    return Text(
+        f"Batches: {batches.count:,} of {batches.size_mean:,.1f} orders on average "
+        f"(median {batches.size_p50:,}, largest {batches.size_max:,}); "
+        f"closed by {reasons or 'nothing'}"
+    )
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
+    return table
+
+
+def _tick(ok: bool, ticks: tuple[str, str]) -> Text:
+    return Text(ticks[0], style="green") if ok else Text(ticks[1], style="bold red")

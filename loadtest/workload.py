@@ -1,0 +1,171 @@
+"""Who orders what and when: the orders of a simulated sale, from a seed.
+
+    workload = generate(WorkloadSettings(buyers=10_000, stock=500, seed=7))
+    for number, at_seconds, repeat, order in workload: ...
+
+The columns are numpy arrays; orders are made one by one as they are sent, so that ten million of
+them fit in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.inventory.commands import Reserve
+from loadtest.settings import Quantities, WorkloadSettings, parse_quantity
+
+Sending: TypeAlias = tuple[int, float, bool, Reserve]
+"""(order number from 0, seconds from the start, is it a repeat, the command): one thing to send."""
+
+Numbers: TypeAlias = npt.NDArray[np.int64]
+Seconds: TypeAlias = npt.NDArray[np.float64]
+
+CHUNK_ROWS: Final = 8_192
+"""Rows turned into Python numbers at a time: fast like a list, without ten million of them."""
+
+REPEAT_GAP_SHARE: Final = 0.1
+"""A repeat is sent within this share of all orders after its first sending."""
+
+
+class Workload(Protocol):
+    """What the simulation sends. Iterating gives `rows` sendings, `at_seconds` never falling.
+
+    `orders` counts different orders, `rows` also their repeats; `timed` tells whether `at_seconds`
+    means something. `origin` names the workload: another one has another `origin`.
+    """
+
+    @property
+    def skus(self) -> Sequence[str]: ...
+    @property
+    def stock(self) -> int: ...
+    @property
+    def limit_per_buyer(self) -> int: ...
+    @property
+    def orders(self) -> int: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def timed(self) -> bool: ...
+    @property
+    def origin(self) -> str: ...
+    @property
+    def seed(self) -> int | None: ...
+    def describe(self) -> dict[str, Any]:
+        """The settings that made it, for run.json."""
+
+    def __iter__(self) -> Iterator[Sending]: ...
+
+
+class GeneratedWorkload:
+    """A workload drawn from a seed. See `generate`."""
+
+    def __init__(
+        self,
+        settings: WorkloadSettings,
+        buyer: Numbers,
+        sku: Numbers,
+        quantity: Numbers,
+        row_order: Numbers,
+        row_at: Seconds,
+        row_repeat: npt.NDArray[np.bool_],
+    ) -> None:
+        self.settings = settings
+        self.skus: Sequence[str] = [f"SKU-{n}" for n in range(1, settings.skus + 1)]
+        self.stock = settings.stock
+        self.limit_per_buyer = settings.limit_per_buyer
+        self.orders = len(buyer)
+        self.rows = len(row_order)
+        self.timed = settings.arrival != "burst"
+        self.seed: int | None = settings.seed
+        self.origin = f"{settings.seed}-{settings.fingerprint()}"
+        self._buyer, self._sku, self._quantity = buyer, sku, quantity
+        self._row_order, self._row_at, self._row_repeat = row_order, row_at, row_repeat
+
+    def describe(self) -> dict[str, Any]:
+        settings: dict[str, Any] = {
+            name: getattr(self.settings, name) for name in self.settings.__struct_fields__
+        }
+        if not self.timed:
+            del settings["seconds"]
+        return settings
+
+    def __iter__(self) -> Iterator[Sending]:
+        skus, seed = self.skus, self.settings.seed
+        for start in range(0, self.rows, CHUNK_ROWS):
+            chunk = slice(start, start + CHUNK_ROWS)
+            order = self._row_order[chunk]
+            for number, at, repeat, buyer, sku, quantity in zip(
+                order.tolist(),
+                self._row_at[chunk].tolist(),
+                self._row_repeat[chunk].tolist(),
+                self._buyer[order].tolist(),
+                self._sku[order].tolist(),
+                self._quantity[order].tolist(),
+                strict=True,
+            ):
+                command = Reserve(f"{seed}-{number:x}", skus[sku], f"buyer-{buyer}", quantity)
+                yield number, at, repeat, command
+
+
+def generate(settings: WorkloadSettings) -> GeneratedWorkload:
+    """Draw the orders of a sale. Raises ConfigError.
+
+    Every column has a random stream of its own: changing the quantities, say, leaves buyers, SKUs
+    and times as they were.
+    """
+    settings.check()
+    streams = np.random.SeedSequence(settings.seed).spawn(5)
+    buyer_rng, sku_rng, quantity_rng, time_rng, repeat_rng = map(np.random.default_rng, streams)
+    orders = settings.buyers * settings.orders_per_buyer
+    buyer = buyer_rng.permutation(orders) % settings.buyers + 1
+    sku = _draw_skus(settings, orders, sku_rng)
+    quantity = _draw_quantities(parse_quantity(settings.quantity), orders, quantity_rng)
+    at = _draw_times(settings, orders, time_rng)
+    row_order, row_at, row_repeat = _add_repeats(settings.duplicates, at, repeat_rng)
+    return GeneratedWorkload(settings, buyer, sku, quantity, row_order, row_at, row_repeat)
+
+
+def _draw_skus(settings: WorkloadSettings, orders: int, rng: np.random.Generator) -> Numbers:
+    weight = np.arange(1, settings.skus + 1, dtype=np.float64) ** -settings.popularity
+    return rng.choice(settings.skus, orders, p=weight / weight.sum())
+
+
+def _draw_quantities(wanted: Quantities, orders: int, rng: np.random.Generator) -> Numbers:
+    if not wanted.weights:
+        return rng.integers(wanted.low, wanted.high, orders, endpoint=True)
+    values, weights = zip(*wanted.weights, strict=True)
+    chances = np.array(weights) / sum(weights)
+    return rng.choice(np.array(values, dtype=np.int64), orders, p=chances)
+
+
+def _draw_times(settings: WorkloadSettings, orders: int, rng: np.random.Generator) -> Seconds:
+    """Sorted arrival times.
+
+    Given how many arrivals there are, those of a Poisson process are independent and uniform. A
+    ramp's rate grows from zero in a straight line, so the share that came by t is (t / seconds)^2.
+    """
+    if settings.arrival == "burst":
+        return np.zeros(orders)
+    uniform = np.sort(rng.random(orders))
+    shape = np.sqrt(uniform) if settings.arrival == "ramp" else uniform
+    return shape * settings.seconds
+
+
+def _add_repeats(
+    share: float, at: Seconds, rng: np.random.Generator
+) -> tuple[Numbers, Seconds, npt.NDArray[np.bool_]]:
+    """Return order number, time and repeat flag of every row, in the order of sending."""
+    orders = len(at)
+    repeated = np.sort(rng.permutation(orders)[: round(share * orders)])
+    gap_max = max(1, int(orders * REPEAT_GAP_SHARE))
+    behind = np.minimum(repeated + rng.integers(1, gap_max + 1, len(repeated)), orders - 1)
+    number = np.concatenate([np.arange(orders), repeated])
+    place = np.concatenate([np.arange(orders), behind])
+    is_repeat = np.concatenate([np.zeros(orders, bool), np.ones(len(repeated), bool)])
+    # A repeat comes right after the order at its place; the sort is stable, originals come first.
+    rows = np.argsort(place, kind="stable")
+    return number[rows], at[place[rows]], is_repeat[rows]
