@@ -1,17 +1,17 @@
 """seckill: a flash-sale inventory engine. The way of one order, by file name:
 
-    engine.reserve(...)                          runtime.py
-      command_bus   check, deadline, admit or refuse, route to a partition
-      mailbox       one FIFO per SKU
-      batch         closes by size | delay | idle
-      decide        fold the batch through the aggregate (inventory/stock.py), no I/O
-      commit        ONE transaction: fence + events + ONE UPDATE (inventory/stock_table.py)
-      publish       only now every buyer is answered
-    all in cqrs/command_side/, in the order of partition.py; stores/ keep the events.
+engine.reserve(...)                          runtime.py
+  command_bus   check, deadline, admit or refuse, route to a partition
+  mailbox       one FIFO per SKU
+  batch         closes by size | delay | idle
+  decide        fold the batch through the aggregate (inventory/stock.py), no I/O
+  commit        ONE transaction: fence + events + ONE UPDATE (inventory/stock_table.py)
+  publish       only now every buyer is answered
+all in cqrs/command_side/, in the order of partition.py; stores/ keep the events.
 
-    async with open_engine("configs/embedded.toml") as engine:
-        await engine.open_sale("PHONE", stock=500, limit_per_buyer=2)
-        outcome = await engine.reserve("PHONE", buyer="alice", quantity=1)
+async with open_engine("configs/embedded.toml") as engine:
+    await engine.open_sale("PHONE", stock=500, limit_per_buyer=2)
+    outcome = await engine.reserve("PHONE", buyer="alice", quantity=1)
 """
 
 from __future__ import annotations

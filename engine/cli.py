@@ -7,23 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
-from engine.errors import (
-    ConfigError,
-    InvalidCommand,
-    SchemaMismatch,
-    SeckillError,
-    StoreLocked,
-)
-from loadtest.settings import LIMITS, ORDERS_MAX, WorkloadSettings
+from engine.errors import ConfigError, InvalidCommand, SchemaMismatch, SeckillError, StoreLocked
+from loadtest import options
 
 if TYPE_CHECKING:
+    from engine.config import Settings
+    from engine.inspection import SkuView, StoreView
+    from engine.inventory.audit import AuditReport
     from loadtest.simulate import Plan
     from loadtest.workload import Workload
 
@@ -35,44 +33,36 @@ BAD_INPUT = (ConfigError, InvalidCommand, SchemaMismatch, StoreLocked)
 INTERRUPTED_CODE = 130
 """What shells report for a program ended by Ctrl-C."""
 
+ROWS_SHOWN_MAX = 50
+"""Rows of one table on the screen; --json has them all."""
+
 app = typer.Typer(
     name="seckill",
     help="Sell scarce stock to a crowd: no oversell, no lost order, one fsync for many buyers.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-SALE, CROWD, ENGINE, OUTPUT = "The sale", "The crowd", "The engine", "Input and output"
-
-SIMULATE_EXAMPLES = """
-[bold]Examples[/bold]
-
-Ten thousand buyers, 500 units, on a new SQLite file in runs/:
-
-    seckill simulate --stock 500 --limit-per-buyer 2
-
-Three SKUs of unlike popularity, mixed quantities, orders sent twice, buyers arriving over 10 s:
-
-    seckill simulate --buyers 200000 --skus 3 --stock 50000 --quantity 1:0.7,2:0.2,5:0.1
-    --duplicates 0.05 --arrival poisson --seconds 10 --seed 7 --out runs/mixed
-
-A killed run goes on when the same command is given again with the same --out.
-"""
-
-AUDIT_EXAMPLES = """
-[bold]Example[/bold]
-
-    seckill audit --store-url sqlite:runs/mixed/sale.db --history runs/mixed/history.jsonl
-
-Exit code 0: proven. 1: something is wrong. 2: the store or the history cannot be read.
-"""
+StoreToRead = Annotated[
+    str,
+    typer.Option(
+        "--store-url", help="The store to read, sqlite:PATH. An engine may be writing to it."
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
-def _limits(name: str) -> str:
-    least, most = LIMITS[name]
-    return f"From {least:,} to {most:,}."
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run `seckill` and exit: 0 done, 1 failed, 2 bad input, 130 stopped by Ctrl-C."""
+    try:
+        app(None if arguments is None else list(arguments), prog_name="seckill")
+    except BAD_INPUT as error:
+        _exit(2, f"error: {error}")
+    except SeckillError as error:
+        _exit(1, f"error: {error}")
+    _exit(0)
 
 
 @app.callback(invoke_without_command=True)
@@ -84,144 +74,36 @@ def root(
 ) -> None:
     if show_version:
         typer.echo(f"seckill {version('seckill-engine')}")
-        raise typer.Exit
-    if context.invoked_subcommand is None:
+    elif context.invoked_subcommand is None:
         typer.echo(context.get_help())
-        raise typer.Exit(2)
 
 
-@app.command(epilog=SIMULATE_EXAMPLES)
+@app.command(epilog=options.SIMULATE_EXAMPLES)
 def simulate(
-    stock: Annotated[
-        int | None,
-        typer.Option(help=f"Units of every SKU. {_limits('stock')}", rich_help_panel=SALE),
-    ] = None,
-    skus: Annotated[
-        int | None,
-        typer.Option(help=f"Different SKUs on sale. {_limits('skus')}", rich_help_panel=SALE),
-    ] = None,
-    limit_per_buyer: Annotated[
-        int | None,
-        typer.Option(
-            help="Units of one SKU that one buyer may hold; 0 means no limit.",
-            rich_help_panel=SALE,
-        ),
-    ] = None,
-    buyers: Annotated[
-        int | None,
-        typer.Option(help=f"Different buyers. {_limits('buyers')}", rich_help_panel=CROWD),
-    ] = None,
-    orders_per_buyer: Annotated[
-        int | None,
-        typer.Option(
-            help="Orders each buyer places, mixed with the others'; "
-            f"{ORDERS_MAX:,} orders in all at most.",
-            rich_help_panel=CROWD,
-        ),
-    ] = None,
-    quantity: Annotated[
-        str | None,
-        typer.Option(
-            help="Units of one order: 1, a range 1-3, or weights 1:0.7,2:0.2,5:0.1.",
-            rich_help_panel=CROWD,
-        ),
-    ] = None,
-    arrival: Annotated[
-        Literal["burst", "poisson", "ramp"] | None,
-        typer.Option(
-            help="burst: everybody at once, each worker as fast as it is answered. poisson: "
-            "evenly at random over --seconds. ramp: more and more over --seconds.",
-            rich_help_panel=CROWD,
-        ),
-    ] = None,
-    seconds: Annotated[
-        float | None,
-        typer.Option(
-            help="How long buyers keep arriving (poisson, ramp). Latency counts from the moment "
-            "an order was due.",
-            rich_help_panel=CROWD,
-        ),
-    ] = None,
-    popularity: Annotated[
-        float | None,
-        typer.Option(
-            help="Zipf exponent over the SKUs: 0 makes them equal, 1 gives SKU-1 twice the "
-            f"orders of SKU-2. {_limits('popularity')}",
-            rich_help_panel=CROWD,
-        ),
-    ] = None,
-    duplicates: Annotated[
-        float | None,
-        typer.Option(
-            help="Share of orders that are sent a second time, with the same id; they must get "
-            f"the same answer. {_limits('duplicates')}",
-            rich_help_panel=CROWD,
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(help="The same seed gives the same orders.", rich_help_panel=CROWD),
-    ] = None,
-    concurrency: Annotated[
-        int,
-        typer.Option(
-            help="Orders that may be unanswered at a time; 1 sends one after the other, so that "
-            f"the same buyers win every time. {_limits('concurrency')}",
-            rich_help_panel=CROWD,
-        ),
-    ] = 2_000,
-    config: Annotated[
-        Path | None,
-        typer.Option(help="Settings as TOML, see configs/.", rich_help_panel=ENGINE),
-    ] = None,
-    store_url: Annotated[
-        str | None,
-        typer.Option(
-            help="sqlite:PATH or memory:  Without it the config's store.url, else a file "
-            "sale.db in the folder of --out.",
-            rich_help_panel=ENGINE,
-        ),
-    ] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(
-            help="Orders of one SKU after which a batch closes. From 1 to 100,000.",
-            rich_help_panel=ENGINE,
-        ),
-    ] = None,
-    batch_delay_ms: Annotated[
-        float | None,
-        typer.Option(
-            help="Milliseconds the first order of a batch may wait for others; 0 never waits.",
-            rich_help_panel=ENGINE,
-        ),
-    ] = None,
-    orders: Annotated[
-        Path | None,
-        typer.Option(
-            help="Replay a recorded sale instead: a .csv or .jsonl file with the columns at "
-            "(seconds), buyer, sku, quantity, command_id. Checked whole before anything is sent.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder for run.json and the store. Default: runs/ and the time in UTC.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
-    history: Annotated[
-        Path | None,
-        typer.Option(
-            help="Note every order before it is sent and when it is answered, in a file that "
-            "survives kill -9; `seckill audit --history` compares it with the store.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
+    stock: options.Stock = None,
+    skus: options.Skus = None,
+    limit_per_buyer: options.LimitPerBuyer = None,
+    buyers: options.Buyers = None,
+    orders_per_buyer: options.OrdersPerBuyer = None,
+    quantity: options.Quantity = None,
+    arrival: options.ArrivalOption = None,
+    seconds: options.Seconds = None,
+    popularity: options.Popularity = None,
+    duplicates: options.Duplicates = None,
+    seed: options.Seed = None,
+    concurrency: options.Concurrency = 2_000,
+    config: options.Config = None,
+    store_url: options.StoreUrl = None,
+    batch_size: options.BatchSize = None,
+    batch_delay_ms: options.BatchDelay = None,
+    orders: options.Orders = None,
+    out: options.Out = None,
+    history: options.History = None,
     as_json: Annotated[
         bool,
-        typer.Option("--json", help="Print run.json instead of tables.", rich_help_panel=OUTPUT),
+        typer.Option(
+            "--json", help="Print run.json instead of tables.", rich_help_panel=options.FILES
+        ),
     ] = False,
 ) -> None:
     """Run a flash sale on a real store, watch it, and prove the result.
@@ -246,9 +128,180 @@ def simulate(
         "limit_per_buyer": limit_per_buyer,
     }
     directory = out or default_directory()
-    settings = _load_settings(config, store_url, batch_size, batch_delay_ms)
+    settings = _load_settings(config, None, batch_size, batch_delay_ms)
     url = choose_store_url(store_url, config, settings, directory)
     settings = _load_settings(config, url, batch_size, batch_delay_ms)
-    plan = Plan(_make_workload(given, orders), settings, directory, concurrency, history)
+    workload = _make_workload(
+        {key: value for key, value in given.items() if value is not None}, orders
+    )
+    plan = Plan(workload, settings, directory, concurrency, history)
     plan.check()
-    _simulate(plan, as_json=as_json)
+    _run_simulation(plan, as_json=as_json)
+
+
+@app.command()
+def audit(
+    store_url: StoreToRead,
+    history: Annotated[
+        Path | None,
+        typer.Option(help="The client's history file: every answer in it must be in the store."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Prove from its events that a store sold right: nothing oversold, lost, doubled.
+
+    It replays every event with code of its own. Exit code 0: proven. 1: something is wrong.
+    2: the store or the history cannot be read.
+    """
+    report = _interruptible(lambda: asyncio.run(_audit(store_url, history)))
+    if as_json:
+        _print_json(report)
+    else:
+        from rich.console import Console
+
+        from loadtest.summary import print_audit, verdict
+
+        console = Console()
+        print_audit(console, report)
+        console.print(verdict(report), style="bold", highlight=False)
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def inspect(
+    store_url: StoreToRead,
+    sku: Annotated[str | None, typer.Argument(help="One SKU, with its last events.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a store holds: stock, streams, versions, positions."""
+    view = _interruptible(lambda: asyncio.run(_view(store_url, sku)))
+    if as_json:
+        _print_json(view)
+    else:
+        from rich.console import Console
+
+        from engine.inspection import print_view
+
+        print_view(Console(), view, ROWS_SHOWN_MAX)
+
+
+def _load_settings(
+    config: Path | None, url: str | None, batch_size: int | None, batch_delay_ms: float | None
+) -> Settings:
+    from engine.config import load_settings
+    from loadtest.settings import check_limit
+
+    overrides: dict[str, object] = {}
+    if url is not None:
+        overrides["store.url"] = url
+    if batch_size is not None:
+        check_limit("batch_size", batch_size)
+        overrides["batch.size_max"] = batch_size
+    if batch_delay_ms is not None:
+        check_limit("batch_delay_ms", batch_delay_ms)
+        overrides["batch.delay_ms_max"] = batch_delay_ms
+    return load_settings(config, overrides)
+
+
+def _make_workload(given: Mapping[str, Any], orders: Path | None) -> Workload:
+    """Draw the orders, or read them from the file; `given` are the flags that were set."""
+    from loadtest.settings import WorkloadSettings, flag_of
+
+    if orders is None:
+        from loadtest.workload import generate
+
+        settings = WorkloadSettings(**given)
+        settings.check()
+        if "seconds" in given and settings.arrival == "burst":
+            raise ConfigError("--seconds needs --arrival poisson or ramp; a burst has no length")
+        return generate(settings)
+    from loadtest.orders_file import read_orders
+
+    arrival = given.get("arrival")
+    if arrival not in (None, "burst"):
+        raise ConfigError("--orders has its own times; only --arrival burst goes with it")
+    foreign = sorted(given.keys() - {"stock", "limit_per_buyer", "arrival"})
+    if foreign:
+        raise ConfigError(f"{flag_of(foreign[0])} has no meaning with --orders; the file says it")
+    return read_orders(
+        orders,
+        stock=given.get("stock", options.DEFAULTS.stock),
+        limit_per_buyer=given.get("limit_per_buyer", 0),
+        timed=arrival is None,
+    )
+
+
+def _run_simulation(plan: Plan, *, as_json: bool) -> None:
+    from rich.console import Console
+
+    from loadtest.progress import show_progress
+    from loadtest.results import RUN_FILE, encode_run
+    from loadtest.simulate import simulate
+    from loadtest.summary import print_summary
+
+    errors = Console(stderr=True)
+    if as_json:
+        outcome = _interruptible(lambda: simulate(plan))
+        sys.stdout.write(encode_run(outcome.run).decode())
+    else:
+        outcome = _interruptible(lambda: simulate(plan, partial(show_progress, console=errors)))
+        print_summary(Console(), outcome, plan.workload)
+    if outcome.interrupted:
+        errors.print(
+            f"stopped; to go on, repeat the command with --out {plan.directory}", markup=False
+        )
+    elif not as_json:
+        errors.print(
+            f"written: {plan.directory / RUN_FILE}",
+            style="dim",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    if outcome.exit_code:
+        raise typer.Exit(outcome.exit_code)
+
+
+async def _audit(store_url: str, history: Path | None) -> AuditReport:
+    from engine.inventory.audit import audit as audit_store
+    from engine.inventory.history import read_history
+    from engine.runtime import open_reader
+
+    noted = read_history(history) if history is not None else None
+    reader = await open_reader(store_url)
+    try:
+        return await audit_store(reader, noted)
+    finally:
+        await reader.close()
+
+
+async def _view(store_url: str, sku: str | None) -> StoreView | SkuView:
+    from engine.inspection import view_sku, view_store
+    from engine.runtime import open_reader
+
+    reader = await open_reader(store_url)
+    try:
+        return await view_store(reader) if sku is None else await view_sku(reader, sku)
+    finally:
+        await reader.close()
+
+
+def _interruptible(work: Callable[[], T]) -> T:
+    try:
+        return work()
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED_CODE) from None
+
+
+def _print_json(record: object) -> None:
+    import msgspec
+
+    text = msgspec.json.format(msgspec.json.encode(record), indent=2)
+    sys.stdout.write(text.decode() + "\n")
+
+
+def _exit(code: int, message: str = "") -> NoReturn:
+    if message:
+        sys.stderr.write(message + "\n")
+    sys.exit(code)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from engine.cqrs.codec import Codec
 from engine.cqrs.event_store import EventReader, StoreInfo, StreamInfo, Value
+from engine.cqrs.messages import check_id
 from engine.errors import ConfigError
 from engine.inventory.stock import STOCK
 from engine.inventory.stock_table import STOCK_TABLE
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table as Grid
 
 EVENTS_SHOWN: Final = 5
 KNOWN_SHOWN: Final = 5
@@ -58,7 +63,11 @@ async def view_store(reader: EventReader) -> StoreView:
 
 
 async def view_sku(reader: EventReader, sku: str) -> SkuView:
-    """Read one SKU. Raises ConfigError naming SKUs that exist, CorruptEvent, StoreUnavailable."""
+    """Read one SKU.
+
+    Raises ConfigError naming SKUs that exist, InvalidCommand, CorruptEvent, StoreUnavailable.
+    """
+    check_id("SKU", sku)
     streams = await reader.read_streams()
     known = [each for each in streams if each.aggregate_type == STOCK.name]
     stream = next((each for each in known if each.aggregate_id == sku), None)
@@ -91,3 +100,73 @@ async def _last_events(
         for version, event in enumerate(codec.decode(commit), commit.first_version)
     ]
     return tuple(events[-EVENTS_SHOWN:])
+
+
+def print_view(console: Console, view: StoreView | SkuView, rows_max: int) -> None:
+    """Print a view as tables of at most `rows_max` rows each."""
+    if isinstance(view, SkuView):
+        _print_sku(console, view)
+        return
+    _print(console, f"{view.info.kind} {view.info.version}, durability: {view.info.durability}")
+    columns = (STOCK_TABLE.key, *STOCK_TABLE.texts, *STOCK_TABLE.numbers)
+    stock = _grid("Stock", *columns)
+    for row in view.rows[:rows_max]:
+        _add(stock, *(row[name] for name in columns))
+    _print(console, stock, len(view.rows) - rows_max)
+    streams = _grid("Streams", "stream", "partition", "version", "commits")
+    for each in view.streams[:rows_max]:
+        name = f"{each.aggregate_type} {each.aggregate_id}"
+        _add(streams, name, each.partition, each.version, each.commits)
+    _print(console, streams, len(view.streams) - rows_max)
+    partitions = _grid("Partitions", "partition", "position", "streams", "events")
+    for part in view.partitions[:rows_max]:
+        _add(partitions, str(part.partition), part.position, part.streams, part.events)
+    _print(console, partitions, len(view.partitions) - rows_max)
+
+
+def _print_sku(console: Console, view: SkuView) -> None:
+    row = _grid(f"Stock of {view.sku}", "column", "value")
+    for name, value in view.row.items():
+        _add(row, name, value)
+    _print(console, row)
+    stream = view.stream
+    _print(
+        console,
+        f"Stream {stream.aggregate_type} {stream.aggregate_id} in partition {stream.partition}: "
+        f"version {stream.version:,}, {stream.commits:,} commits\n",
+    )
+    events = _grid("Last events", "version", "type", "command", "fields")
+    for version, event in view.last_events:
+        known = ("type", "command_id")
+        fields = ", ".join(f"{name} {value}" for name, value in event.items() if name not in known)
+        _add(events, f"{version:,}", event["type"], event["command_id"], fields)
+    _print(console, events)
+
+
+def _print(console: Console, what: Grid | str, more: int = 0) -> None:
+    # No markup: a SKU may be called "[bold]".
+    console.print(what, markup=False, highlight=False)
+    if more > 0:
+        console.print(f"and {more:,} more; --json shows all", style="dim")
+    if not isinstance(what, str):
+        console.print()
+
+
+def _grid(title: str, *columns: str) -> Grid:
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(title=Text(title, style="bold"), title_justify="left", box=None, pad_edge=False)
+    for name in columns:
+        grid.add_column(name, overflow="fold", header_style="dim")
+    return grid
+
+
+def _add(grid: Grid, *values: Value) -> None:
+    from rich.text import Text
+
+    cells = [
+        Text(f"{each:,}", justify="right") if isinstance(each, int) else Text(each)
+        for each in values
+    ]
+    grid.add_row(*cells)

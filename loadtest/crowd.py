@@ -44,9 +44,7 @@ class History(Protocol):
     """Where orders are noted before they are sent and when they are answered."""
 
     def invoke(self, orders: list[Reserve], /) -> None: ...
-    def answered(
-        self, command_id: str, outcome: Reserved | Rejected | SeckillError, /
-    ) -> None: ...
+    def answered(self, command_id: str, outcome: Reserved | Rejected | SeckillError, /) -> None: ...
 
 
 class Tally:
@@ -128,13 +126,17 @@ class Crowd:
         history: History | None = None,
     ) -> None:
         self.tally = Tally(workload)
-        self.stopped = False
         self._workload = workload
         self._execute = execute
         self._clock = clock
         self._concurrency = concurrency
         self._history = history
+        self._stopping = asyncio.Event()
         self._pauses: set[asyncio.Future[None]] = set()
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopping.is_set()
 
     async def run(self) -> None:
         """Send everything and return when all is answered, or what was in flight after `stop`."""
@@ -148,14 +150,14 @@ class Crowd:
 
     def stop(self) -> None:
         """Send nothing new; what is in flight is still answered."""
-        self.stopped = True
+        self._stopping.set()
         for pause in self._pauses:
-            if not pause.done():
-                pause.set_result(None)
+            _end(pause)
 
     async def _work(self, sendings: Iterator[Sending], started: float) -> None:
         tally, monotonic, timed = self.tally, self._clock.monotonic, self._workload.timed
-        while not self.stopped:
+        stopping = self._stopping.is_set
+        while not stopping():
             sending = next(sendings, None)
             if sending is None:
                 return
@@ -163,7 +165,7 @@ class Crowd:
             due = started + at if timed else monotonic()
             if timed and (early := due - monotonic()) > 0:
                 await self._pause(early)
-                if self.stopped:
+                if stopping():
                     return
             tally.sent += 1
             if await self._send(number, order):
@@ -175,19 +177,22 @@ class Crowd:
         """Send one order until it has a definite answer; False when it got none."""
         history = self._history
         in_doubt = False
+        last: SeckillError
         if history is not None:
             history.invoke([order])
-        for _ in range(ATTEMPTS_MAX):
+        for attempt in range(1, ATTEMPTS_MAX + 1):
+            pause_seconds = RETRY_SECONDS
             try:
                 answer = await self._execute(order)
-            except (Overloaded, DeadlineExceeded) as error:
+            except Overloaded as error:
                 self.tally.refused_overload += 1
-                pause_seconds = getattr(error, "retry_after_seconds", RETRY_SECONDS)
-                last: SeckillError = error
+                pause_seconds, last = error.retry_after_seconds, error
+            except DeadlineExceeded as error:
+                self.tally.refused_overload += 1
+                last = error
             except OutcomeUnknown as error:
                 self.tally.unknown_answers += 1
-                in_doubt = True
-                pause_seconds, last = RETRY_SECONDS, error
+                in_doubt, last = True, error
             except SeckillError as error:
                 last = error
                 break
@@ -198,7 +203,7 @@ class Crowd:
                     assert isinstance(outcome, Reserved | Rejected)
                     history.answered(order.id, outcome)
                 return True
-            if self.stopped:
+            if attempt == ATTEMPTS_MAX or self.stopped:
                 break
             await self._pause(pause_seconds)
         self._give_up(order, last, in_doubt)
@@ -221,10 +226,15 @@ class Crowd:
     async def _pause(self, seconds: float) -> None:
         """Wait, but no longer than until `stop`."""
         pause: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        timer = self._clock.call_later(seconds, lambda: pause.done() or pause.set_result(None))
+        timer = self._clock.call_later(seconds, lambda: _end(pause))
         self._pauses.add(pause)
         try:
             await pause
         finally:
             self._pauses.discard(pause)
             timer.cancel()
+
+
+def _end(pause: asyncio.Future[None]) -> None:
+    if not pause.done():
+        pause.set_result(None)

@@ -186,9 +186,7 @@ def _parse(path: Path, where: str, fields: list[str]) -> OrderRow:
     if not _DECIMAL.fullmatch(at.strip()):
         raise ConfigError(f"{path} {where}: at must be a number of seconds, got {at[:40]!r}")
     if not _WHOLE.fullmatch(quantity.strip()):
-        raise ConfigError(
-            f"{path} {where}: quantity must be a whole number, got {quantity[:40]!r}"
-        )
+        raise ConfigError(f"{path} {where}: quantity must be a whole number, got {quantity[:40]!r}")
     return OrderRow(float(at), buyer, sku, int(quantity), command_id)
 
 

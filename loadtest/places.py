@@ -11,6 +11,7 @@ from pathlib import Path
 
 from engine.config import Settings, StoreSettings
 from engine.errors import ConfigError
+from engine.inventory.history import read_history
 from loadtest.results import RUN_FILE
 
 STORE_FILE = "sale.db"
@@ -36,17 +37,29 @@ def check_directory(directory: Path) -> None:
         raise ConfigError(f"--out {directory} cannot be written: no permission in {place}")
 
 
-def check_history(history: Path, directory: Path) -> None:
-    """Raise ConfigError unless `history` can be a file, in an existing folder or in `directory`."""
+def check_history(history: Path, directory: Path, store_url: str) -> None:
+    """Raise ConfigError unless this run may note its orders in `history`.
+
+    It is a new file in an existing folder or in `directory`, or the history of earlier runs on the
+    same store: against a new store, everything noted in it would be lost.
+    """
     if history.is_dir():
         raise ConfigError(f"--history {history} is a folder; name a file")
-    parent = history.parent
-    if parent.resolve() == directory.resolve():
+    if history.parent.resolve() != directory.resolve():
+        if not history.parent.is_dir():
+            raise ConfigError(f"--history {history}: there is no folder {history.parent}")
+        if not os.access(history if history.exists() else history.parent, os.W_OK):
+            raise ConfigError(f"--history {history} cannot be written: no permission")
+    if not history.exists() or history.stat().st_size == 0:
         return
-    if not parent.is_dir():
-        raise ConfigError(f"--history {history}: there is no folder {parent}")
-    if not os.access(history if history.exists() else parent, os.W_OK):
-        raise ConfigError(f"--history {history} cannot be written: no permission")
+    noted = read_history(history).orders.values()
+    kind, _, path = store_url.partition(":")
+    is_new = kind == "memory" or (kind == "sqlite" and not Path(path).exists())
+    if is_new and any(order.answer == "ok" for order in noted):
+        raise ConfigError(
+            f"--history {history} holds orders acknowledged by another store than {store_url}, "
+            "which is new; name another file"
+        )
 
 
 def choose_store_url(flag: str | None, config: Path | None, found: Settings, out: Path) -> str:
@@ -78,9 +91,7 @@ def made_directory(directory: Path) -> Iterator[None]:
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ConfigError(
-                f"--out {directory} cannot be created: {error.strerror}"
-            ) from None
+            raise ConfigError(f"--out {directory} cannot be created: {error.strerror}") from None
         yield
     except BaseException:
         with suppress(OSError):

@@ -14,10 +14,12 @@ from loadtest.crowd import Tally
 
 
 class Check(msgspec.Struct, frozen=True):
-    """One comparison. `detail` has the figures compared."""
+    """One comparison: of how many `unit`, and with which figures on both sides."""
 
     name: str
+    unit: str
     ok: bool
+    checked: int
     detail: str
 
 
@@ -67,14 +69,18 @@ def reconcile(
     # A batch that became durable after its buyers had given up waiting is counted by the engine.
     surplus = gained.answers - definite
     answers = Check(
-        "every answer the engine gave reached its buyer",
+        "every answer of the engine reached its buyer",
+        "answers",
         0 <= surplus <= tally.unknown_answers,
+        definite,
         f"engine {gained.answers:,}, buyers {definite:,}, in doubt {tally.unknown_answers:,}",
     )
     added = _versions(rows_after) - _versions(rows_before)
     events = Check(
-        "one event in the store for every accepted order",
+        "every accepted order added one event to the store",
+        "orders",
         added == gained.accepted,
+        gained.accepted,
         f"engine {gained.accepted:,}, store {added:,}",
     )
     reserved = {str(row["sku"]): int(row["reserved"]) for row in rows_after}
@@ -86,8 +92,10 @@ def reconcile(
     ]
     stored = sum(reserved.get(sku, 0) for sku in tally.sold)
     units = Check(
-        "units the buyers hold are the units the store reserved",
+        "the buyers hold what the store says is reserved",
+        "units",
         not wrong,
+        stored,
         "; ".join(wrong[:5]) or f"buyers {sum(tally.sold.values()):,}, store {stored:,}",
     )
     return [answers, events, units]

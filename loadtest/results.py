@@ -18,9 +18,7 @@ SCHEMA: Final = 1
 RUN_FILE: Final = "run.json"
 
 Kind: TypeAlias = Literal["simulate", "locust", "tune", "bench"]
-Strategy: TypeAlias = Literal[
-    "group-commit", "row-lock", "select-for-update", "queue", "redis-lua"
-]
+Strategy: TypeAlias = Literal["group-commit", "row-lock", "select-for-update", "queue", "redis-lua"]
 
 
 class Orders(msgspec.Struct, frozen=True):
@@ -152,9 +150,7 @@ def read_run(path: Path) -> Run:
     try:
         schema = msgspec.json.decode(data, type=_Versioned).schema
         if schema != SCHEMA:
-            raise ConfigError(
-                f"{path} has schema {schema} and this program reads schema {SCHEMA}"
-            )
+            raise ConfigError(f"{path} has schema {schema} and this program reads schema {SCHEMA}")
         return msgspec.json.decode(data, type=Run)
     except msgspec.DecodeError as error:
         raise ConfigError(f"{path} is not a result of a run: {error}") from None

@@ -20,7 +20,7 @@ Arrival: TypeAlias = Literal["burst", "poisson", "ramp"]
 ARRIVALS: Final[tuple[str, ...]] = get_args(Arrival)
 
 ORDERS_MAX: Final = 10_000_000
-"""Orders of one workload. Its columns are then about 300 MB of numpy arrays."""
+"""Orders of one workload. Its columns are then 420 MB of numpy arrays."""
 
 LIMITS: Final[dict[str, tuple[float, float]]] = {
     "seed": (0, 2**63 - 1),
@@ -33,8 +33,11 @@ LIMITS: Final[dict[str, tuple[float, float]]] = {
     "popularity": (0, 10),
     "duplicates": (0, 1),
     "concurrency": (1, 100_000),
+    "batch_size": (1, 100_000),
+    "batch_delay_ms": (0, 10_000),
 }
-"""Least and most of each numeric flag. `skus` ends where the engine's default residents end."""
+"""Least and most of each numeric flag. `skus` ends where the engine's default residents end, the
+last two are the bounds of the engine's own settings."""
 
 _RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?", re.ASCII)
 _WEIGHT = re.compile(r"(\d{1,9}):(\d{0,9}(?:\.\d{1,9})?)", re.ASCII)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,6 +38,12 @@ OPENED_AT_ONCE: Final = 256
 """Sales opened at a time, so that they share transactions."""
 
 Watch: TypeAlias = Callable[[Tally, Workload], AbstractAsyncContextManager[None]]
+"""Shows a sale while it runs: a block around it, given the running counts."""
+
+
+def unwatched(_tally: Tally, _workload: Workload) -> AbstractAsyncContextManager[None]:
+    """Show nothing."""
+    return nullcontext()
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -54,7 +60,7 @@ class Plan(msgspec.Struct, frozen=True):
         check_limit("concurrency", self.concurrency)
         check_directory(self.directory)
         if self.history is not None:
-            check_history(self.history, self.directory)
+            check_history(self.history, self.directory, self.settings.store.url)
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -79,25 +85,77 @@ class Outcome(msgspec.Struct, frozen=True):
         return 1 if orders.unknown else 0
 
 
-async def simulate(
-    plan: Plan,
-    watch: Watch = lambda tally, workload: nullcontext(),
-    clock: Clock | None = None,
-) -> Outcome:
+class Books(msgspec.Struct, frozen=True):
+    """What is known when the sale is over, before it is written down."""
+
+    store: StoreInfo
+    tally: Tally
+    gained: Deltas
+    checks: tuple[Check, ...]
+    audit: AuditReport
+    interrupted: bool
+    resumed: int
+
+
+def simulate(plan: Plan, watch: Watch = unwatched, clock: Clock | None = None) -> Outcome:
     """Run a sale to its end, or until Ctrl-C, and return its result, audited.
 
     run.json is written unless the run was interrupted. Raises ConfigError when the store holds
     another sale, and what `open_engine` raises.
     """
     plan.check()
-    clock = clock or SystemClock()
+    started_at = datetime.now(UTC).isoformat(timespec="seconds")
     with made_directory(plan.directory):
-        async with open_engine(plan.settings) as engine:
-            await open_sales(engine, plan.workload)
-            outcome = await _sell(plan, engine, watch, clock)
-    if not outcome.interrupted:
-        write_run(plan.directory, outcome.run)
-    return outcome
+        books = asyncio.run(_hold_sale(plan, watch, clock or SystemClock()))
+    run = _build_run(plan, started_at, books)
+    if not books.interrupted:
+        write_run(plan.directory, run)
+    return Outcome(
+        run=run,
+        audit=books.audit,
+        checks=books.checks,
+        sold=books.tally.sold,
+        errors=tuple(books.tally.samples),
+        interrupted=books.interrupted,
+        resumed=books.resumed,
+    )
+
+
+async def _hold_sale(plan: Plan, watch: Watch, clock: Clock) -> Books:
+    async with open_engine(plan.settings) as engine:
+        await open_sales(engine, plan.workload)
+        rows_before = await engine.reader.read_rows("stock")
+        before = engine.statistics()
+        crowd = await _let_them_order(plan, engine, watch, clock)
+        gained = deltas(before, engine.statistics())
+        rows_after = await engine.reader.read_rows("stock")
+        complete = crowd.tally.sent == plan.workload.rows
+        noted = await asyncio.to_thread(read_history, plan.history) if plan.history else None
+        ours = set(plan.workload.skus)
+        return Books(
+            store=engine.info,
+            tally=crowd.tally,
+            gained=gained,
+            checks=tuple(
+                reconcile(crowd.tally, gained, rows_before, rows_after, complete=complete)
+            ),
+            audit=await audit(engine.reader, noted),
+            interrupted=crowd.stopped and not complete,
+            resumed=sum(int(row["reserved"]) for row in rows_before if row["sku"] in ours),
+        )
+
+
+async def _let_them_order(plan: Plan, engine: Engine, watch: Watch, clock: Clock) -> Crowd:
+    history = HistoryWriter(plan.history) if plan.history is not None else None
+    try:
+        crowd = Crowd(plan.workload, engine.execute, clock, plan.concurrency, history)
+        with _stopping_on_interrupt(crowd):
+            async with watch(crowd.tally, plan.workload):
+                await crowd.run()
+    finally:
+        if history is not None:
+            history.close()
+    return crowd
 
 
 async def open_sales(engine: Engine, workload: Workload) -> None:
@@ -132,47 +190,8 @@ async def open_sales(engine: Engine, workload: Workload) -> None:
                 raise outcome
 
 
-async def _sell(plan: Plan, engine: Engine, watch: Watch, clock: Clock) -> Outcome:
-    started_at = datetime.now(UTC).isoformat(timespec="seconds")
-    rows_before = await engine.reader.read_rows("stock")
-    before = engine.statistics()
-    history = HistoryWriter(plan.history) if plan.history is not None else None
-    try:
-        crowd = Crowd(plan.workload, engine.execute, clock, plan.concurrency, history)
-        with _stopping_on_interrupt(crowd):
-            async with watch(crowd.tally, plan.workload):
-                await crowd.run()
-    finally:
-        if history is not None:
-            history.close()
-    gained = deltas(before, engine.statistics())
-    rows_after = await engine.reader.read_rows("stock")
-    tally = crowd.tally
-    complete = tally.sent == plan.workload.rows
-    checks = reconcile(tally, gained, rows_before, rows_after, complete=complete)
-    noted = read_history(plan.history) if plan.history is not None else None
-    report = await audit(engine.reader, noted)
-    ours = set(plan.workload.skus)
-    return Outcome(
-        run=_build_run(plan, engine.info, started_at, tally, gained, report, checks),
-        audit=report,
-        checks=tuple(checks),
-        sold=tally.sold,
-        errors=tuple(tally.samples),
-        interrupted=crowd.stopped and not complete,
-        resumed=sum(int(row["reserved"]) for row in rows_before if row["sku"] in ours),
-    )
-
-
-def _build_run(
-    plan: Plan,
-    store: StoreInfo,
-    started_at: str,
-    tally: Tally,
-    gained: Deltas,
-    report: AuditReport,
-    checks: list[Check],
-) -> Run:
+def _build_run(plan: Plan, started_at: str, books: Books) -> Run:
+    tally, gained = books.tally, books.gained
     rejected = tally.rejected
     sold_out, limit = rejected["sold_out"], rejected["over_limit"]
     seconds = tally.seconds
@@ -181,7 +200,7 @@ def _build_run(
         started_at=started_at,
         commit=source_commit(),
         seed=plan.workload.seed,
-        machine=describe_machine(store),
+        machine=describe_machine(books.store),
         config=_describe(plan),
         strategy="group-commit",
         orders=Orders(
@@ -202,7 +221,7 @@ def _build_run(
         ),
         latency_ms=tally.latency.percentiles(),
         batches=summarise_batches(gained.batch_sizes, gained.closed_by),
-        audit=_summarise_audit(report, checks),
+        audit=_summarise_audit(books.audit, books.checks),
     )
 
 
@@ -218,7 +237,7 @@ def _describe(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _summarise_audit(report: AuditReport, checks: list[Check]) -> AuditResult:
+def _summarise_audit(report: AuditReport, checks: Sequence[Check]) -> AuditResult:
     findings = [finding for check in report.checks for finding in check.findings]
     findings += [f"{check.name}: {check.detail}" for check in checks if not check.ok]
     return AuditResult(

@@ -58,7 +58,7 @@ def headline(outcome: Outcome, workload: Workload) -> str:
     proof = "audit passed" if run.audit.ok else "AUDIT FAILED"
     stopped = "Stopped early: " if outcome.interrupted else ""
     return (
-        f"{stopped}{sold:,} of {units:,} units sold to {run.orders.accepted:,} of "
+        f"{stopped}{sold:,} of {units:,} units sold in {run.orders.accepted:,} of "
         f"{workload.orders:,} orders in {run.throughput.seconds:,.2f} s, "
         f"{run.throughput.decided_per_s:,.0f} answers/s, "
         f"{run.audit.oversold:,} oversold, {proof}."
@@ -71,17 +71,41 @@ def print_audit(console: Console, report: AuditReport, books: Sequence[Check] = 
     table = Table(title="Audit", title_justify="left", title_style="bold", box=None, pad_edge=False)
     table.add_column("")
     table.add_column("check", overflow="fold")
-    table.add_column("looked at", overflow="fold")
+    table.add_column("checked", justify="right")
+    table.add_column("")
     for check in report.checks:
-        table.add_row(_tick(check.ok, ticks), Text(check.name), Text(f"{check.checked:,}"))
+        table.add_row(_tick(check.ok, ticks), Text(check.name), f"{check.checked:,}", check.unit)
         for finding in check.findings[:FINDINGS_SHOWN_MAX]:
-            table.add_row("", Text(finding, style="red"), "")
-        more = len(check.findings) - FINDINGS_SHOWN_MAX
+            table.add_row("", Text(finding, style="red"))
+        more = check.found - FINDINGS_SHOWN_MAX
         if more > 0:
-            table.add_row("", Text(f"and {more:,} more", style="red"), "")
+            table.add_row("", Text(f"and {more:,} more", style="red"))
     for book in books:
-        table.add_row(_tick(book.ok, ticks), Text(book.name), Text(book.detail))
+        table.add_row(_tick(book.ok, ticks), Text(book.name), f"{book.checked:,}", book.unit)
+        if not book.ok:
+            table.add_row("", Text(book.detail, style="red"))
     console.print(table)
+    for note in report.notes:
+        console.print(Text(f"note: {note}", style="dim"))
+
+
+def verdict(report: AuditReport) -> str:
+    """The audit in one sentence."""
+    if report.ok:
+        return f"Audit passed: {report.checked_events:,} events, nothing wrong."
+    figures = {
+        "units oversold": report.oversold,
+        "lost": report.lost,
+        "phantom": report.phantom,
+        "duplicated": report.duplicated,
+        "over the limit": report.over_limit,
+    }
+    counted = ", ".join(f"{count:,} {name}" for name, count in figures.items() if count)
+    found = sum(check.found for check in report.checks)
+    return (
+        f"AUDIT FAILED: {found:,} {'finding' if found == 1 else 'findings'} in "
+        f"{report.checked_events:,} events{': ' if counted else ''}{counted}."
+    )
 
 
 def _orders_table(orders: Orders) -> RenderableType:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
+import apsw
 import pytest
-from blockbuster import blockbuster_ctx
+from blockbuster import BlockingError, blockbuster_ctx
 from hypothesis import settings
+
+import engine
 
 # Examples are not timed: the machine is shared. A build server runs the same examples every time,
 # a developer's machine looks for new ones; either prints how to repeat a failure.
@@ -15,9 +21,13 @@ settings.register_profile("local", deadline=None, print_blob=True)
 settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
+ENGINE_FOLDER = str(Path(engine.__file__).parent) + os.sep
+
 
 @pytest.fixture(autouse=True)
-def _blocking_calls_raise(request: pytest.FixtureRequest) -> Iterator[None]:
+def _blocking_calls_raise(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
     """Raise BlockingError when our code blocks the event loop of an async test.
 
     Calls of other threads, such as a store's writer, pass: no loop runs there.
@@ -25,8 +35,27 @@ def _blocking_calls_raise(request: pytest.FixtureRequest) -> Iterator[None]:
     if request.node.get_closest_marker("asyncio") is None:
         yield
         return
+    monkeypatch.setattr(apsw, "connection_hooks", [*apsw.connection_hooks, _watch_statements])
     with blockbuster_ctx(["engine", "loadtest"]) as detector:
         # Settings are read once, before anything is served.
         for name in ("io.TextIOWrapper.read", "io.BufferedReader.read", "os.stat"):
             detector.functions[name].can_block_in("engine/config.py", "_read_toml")
         yield
+
+
+def _watch_statements(connection: apsw.Connection) -> None:
+    # The detector patches Python functions and cannot see into the SQLite driver.
+    connection.exec_trace = _refuse_on_the_loop
+
+
+def _refuse_on_the_loop(cursor: apsw.Cursor, statement: str, bindings: object) -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return True
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+        if frame.f_code.co_filename.startswith(ENGINE_FOLDER):
+            raise BlockingError(f"apsw: {statement}")
+    return True

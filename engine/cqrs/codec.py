@@ -36,7 +36,7 @@ class Codec:
                 raise ValueError(f"{tag} is a current event; it needs no upcaster")
         self._encoder = msgspec.json.Encoder()
         self._shape: Any = GenericAlias(tuple, (Union[tuple(events)], ...))
-        self._decoder = msgspec.json.Decoder[tuple[Event, ...]](self._shape)
+        self._decoder = msgspec.json.Decoder[Any](self._shape)
 
     def encode(self, events: Sequence[Event]) -> bytes:
         return self._encoder.encode(events)
@@ -58,9 +58,9 @@ class Codec:
 
     def _decode(self, data: bytes) -> tuple[Event, ...]:
         if not self._upcasters:
-            return self._decoder.decode(data)
+            return cast(tuple[Event, ...], self._decoder.decode(data))
         try:
-            return self._decoder.decode(data)
+            return cast(tuple[Event, ...], self._decoder.decode(data))
         except msgspec.ValidationError:
             lifted = [self._lift(fields) for fields in msgspec.json.decode(data)]
             return cast(tuple[Event, ...], msgspec.convert(lifted, self._shape))

@@ -55,7 +55,7 @@ def test_no_file_names_a_package_registry() -> None:
 
 def test_the_lock_holds_pinned_requirements_with_hashes_and_nothing_else() -> None:
     lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
-    pin = re.compile(r"[a-z0-9-]+==[\w.]+(?: ; [\w\s.'<>=()]+)? \\")
+    pin = re.compile(r"[a-z0-9-]+==[\w.]+(?: ; [\w\s.'!<>=()]+)? \\")
     digest = re.compile(r"    --hash=sha256:[0-9a-f]{64}(?: \\)?")
     assert any(pin.fullmatch(line) for line in lines)
     assert [line for line in lines if not pin.fullmatch(line) and not digest.fullmatch(line)] == []

@@ -11,11 +11,14 @@ FUNCTION_LINES_MAX = 70
 
 
 def long_functions(path: str, tree: ast.Module) -> list[str]:
-    """Name every function of more than FUNCTION_LINES_MAX lines, with its length."""
+    """Name every function whose body has more than FUNCTION_LINES_MAX lines, with its length.
+
+    The signature does not count: that of a typer command is the table of its options.
+    """
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            lines = (node.end_lineno or node.lineno) - node.body[0].lineno + 1
             if lines > FUNCTION_LINES_MAX:
                 found.append(f"{path}:{node.lineno} {node.name} has {lines} lines")
     return found
@@ -31,7 +34,7 @@ def test_no_function_is_longer_than_the_limit() -> None:
 
 
 def test_a_function_one_line_too_long_is_found_and_one_at_the_limit_is_not() -> None:
-    body = "    pass\n" * (FUNCTION_LINES_MAX - 1)
+    body = "    pass\n" * FUNCTION_LINES_MAX
     assert long_functions("m.py", ast.parse(f"async def fits():\n{body}")) == []
-    found = long_functions("m.py", ast.parse(f"class C:\n  async def f():\n{body}    pass\n"))
+    found = long_functions("m.py", ast.parse(f"class C:\n  async def f():\n{body}    pass"))
     assert found == [f"m.py:2 f has {FUNCTION_LINES_MAX + 1} lines"]

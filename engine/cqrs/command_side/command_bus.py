@@ -173,4 +173,3 @@ class CommandBus:
         if partition.queue_depth + count > self._depth_max:
             self._counters.overloaded += count
             raise Overloaded(partition.queue_depth, self._depth_max, RETRY_AFTER_SECONDS)
-

@@ -78,9 +78,7 @@ class CommandSide:
                 Partition(committer, repository, residents, limits, refusals, clock, counters)
             )
         queue = settings.queue
-        bus = CommandBus(
-            registry, partitions, queue.depth_max, queue.deadline_ms, clock, counters
-        )
+        bus = CommandBus(registry, partitions, queue.depth_max, queue.deadline_ms, clock, counters)
         return cls(bus, partitions, homes, counters)
 
     def statistics(self) -> Statistics:

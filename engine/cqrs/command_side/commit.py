@@ -94,8 +94,8 @@ class Committer:
         pending = list(commits)
         attempts = 0
         while pending:
+            began = self._clock.monotonic()
             try:
-                began = self._clock.monotonic()
                 await self._store.append(self._lease, pending)
             except WrongExpectedVersion as error:
                 left_out |= dict.fromkeys(error.streams, error)

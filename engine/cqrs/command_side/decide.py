@@ -15,7 +15,6 @@ from engine.cqrs.command_side.repository import Kept, Resident
 from engine.cqrs.messages import Command, Event, Outcome, Rejected
 from engine.errors import AggregateHalted, CommandFailed, CommandIdReused
 
-
 Refused: TypeAlias = tuple[Command, Rejected]
 
 
@@ -96,7 +95,7 @@ def decide(resident: Resident, commands: Sequence[Command], refusals: Refusals) 
                 state = evolve(state, event)
         except Exception as error:
             raise AggregateHalted(
-                resident.stream, f"{type(event).__name__} cannot be applied: {error!r}"
+                resident.stream, f"the event of {command_id!r} cannot be applied: {error!r}"
             ) from error
         events.extend(answer)
         answers[command_id] = answer[0] if len(answer) == 1 else answer
@@ -118,9 +117,7 @@ def _repeat(resident: Resident, command: Command, kept: Kept, decision: Decision
     return events
 
 
-def _refuse_again(
-    command: Command, before: Refused, decision: Decision
-) -> Outcome:
+def _refuse_again(command: Command, before: Refused, decision: Decision) -> Outcome:
     if before[0] != command:
         decision.failed += 1
         return CommandIdReused(command.id)

@@ -17,6 +17,8 @@ from engine.cqrs.aggregate import AggregateType
 from engine.cqrs.command_side.batch import Batch, BatchLimits, close_batch
 from engine.cqrs.command_side.commit import Committer
 from engine.cqrs.command_side.decide import Decision, Refusals, decide
+from engine.cqrs.command_side.expiry import expire_in_flight, expire_queued, next_deadline
+from engine.cqrs.command_side.loader import Loader
 from engine.cqrs.command_side.mailbox import Mailbox, Request
 from engine.cqrs.command_side.publish import publish, publish_error
 from engine.cqrs.command_side.repository import Repository
@@ -25,7 +27,6 @@ from engine.cqrs.command_side.statistics import Counters
 from engine.cqrs.event_store import NewCommit
 from engine.errors import (
     AggregateHalted,
-    DeadlineExceeded,
     EngineClosed,
     Fenced,
     OutcomeUnknown,
@@ -41,8 +42,6 @@ logger = logging.getLogger(__name__)
 
 CONFLICTS_MAX: Final = 5
 """Version races in a row after which a batch is given up: with a fence there should be none."""
-
-LOAD_RETRY_SECONDS: Final = 0.5
 
 
 class Partition:
@@ -67,8 +66,8 @@ class Partition:
         self._counters = counters
         self._turns: deque[Mailbox] = deque()
         self._in_flight: Sequence[Batch] = ()
-        self._loads: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
+        self._loader = Loader(repository, clock, self._ready, self._wake.set)
         self._draining = False
         self._stopped: SeckillError | None = None
         self._delay_timer: Timer | None = None
@@ -110,7 +109,7 @@ class Partition:
             return
         if not mailbox.queue and not mailbox.loading:
             if mailbox.resident is None:
-                self._start_loading(mailbox)
+                self._loader.start(mailbox)
             else:
                 self._give_turn(mailbox)
         mailbox.put(request)
@@ -132,7 +131,7 @@ class Partition:
             self._wake.clear()
             if batches := self._close_batches():
                 return batches
-            if self._draining and not self._turns and not self._loads:
+            if self._draining and not self._turns and not self._loader.busy:
                 return None
             self._arm_delay()
             await self._wake.wait()
@@ -201,12 +200,15 @@ class Partition:
             elif isinstance(error, WrongExpectedVersion):
                 self._decide_again(batch, error)
             elif isinstance(error, StoreUnavailable):
-                text = str(error)
-                batch.mailbox.resident = None
-                publish_error(batch, lambda _, text=text: StoreUnavailable(text))  # type: ignore[misc]
-                self._reload_if_waiting(batch.mailbox)
+                self._give_up(batch, error)
             else:
                 self._halt(batch, AggregateHalted(batch.mailbox.stream, str(error)))
+
+    def _give_up(self, batch: Batch, error: StoreUnavailable) -> None:
+        """Nothing was written: throw away what memory knew beyond the disk."""
+        batch.mailbox.resident = None
+        publish_error(batch, lambda _: StoreUnavailable(str(error)))
+        self._reload_if_waiting(batch.mailbox)
 
     def _decide_again(self, batch: Batch, error: WrongExpectedVersion) -> None:
         """Drop the aggregate, replay it, and decide the same commands on what is true now."""
@@ -242,42 +244,18 @@ class Partition:
 
     # -- loading
 
-    def _start_loading(self, mailbox: Mailbox) -> None:
-        mailbox.loading = True
-        task = asyncio.get_running_loop().create_task(self._load(mailbox))
-        self._loads.add(task)
-        task.add_done_callback(self._loaded)
-
-    def _loaded(self, task: asyncio.Task[None]) -> None:
-        self._loads.discard(task)
-        self._wake.set()
-
-    async def _load(self, mailbox: Mailbox) -> None:
-        """Replay an aggregate beside the loop, so that the others sell on meanwhile."""
-        try:
-            while mailbox.resident is None:
-                try:
-                    mailbox.resident = await self._repository.load(
-                        mailbox.aggregate, mailbox.stream
-                    )
-                except StoreUnavailable as error:
-                    logger.warning("%s %r cannot be loaded yet: %s", *mailbox.stream, error)
-                    await self._clock.sleep(LOAD_RETRY_SECONDS)
-        except AggregateHalted as error:
-            self._halt_mailbox(mailbox, error)
-        except Exception as error:
-            self._halt_mailbox(mailbox, AggregateHalted(mailbox.stream, repr(error)))
-        finally:
-            mailbox.loading = False
-            if mailbox.queue:
-                self._give_turn(mailbox)
+    def _ready(self, mailbox: Mailbox, halted: AggregateHalted | None) -> None:
+        if halted is not None:
+            self._halt_mailbox(mailbox, halted)
+        elif mailbox.queue:
+            self._give_turn(mailbox)
 
     def _reload_if_waiting(self, mailbox: Mailbox) -> None:
         if mailbox.has_turn:
             mailbox.has_turn = False
             self._turns.remove(mailbox)
         if mailbox.queue:
-            self._start_loading(mailbox)
+            self._loader.start(mailbox)
 
     # -- timers
 
@@ -297,35 +275,21 @@ class Partition:
         self._deadline_timer = self._clock.call_later(wait, self._expire)
 
     def _expire(self) -> None:
-        """Answer every request whose deadline passed, and arm the timer for the next one.
+        """Answer whoever waited too long, and arm the timer for the next one.
 
         One timer serves all requests of the partition, because one per order would cost more than
-        deciding it. What is still queued was not executed; what is in flight is not known.
+        deciding it.
         """
-        self._deadline_timer = None
         now = self._clock.monotonic()
-        waiting: list[float] = []
-        for batch in self._in_flight:
-            for request, start, stop in batch.slices:
-                if request.deadline <= now:
-                    unknown = [OutcomeUnknown(each.id) for each in request.commands[start:stop]]
-                    request.answer(start, unknown)
-                    self._counters.unknown += len(unknown)
-                elif not request.future.done():
-                    waiting.append(request.deadline)
+        self._counters.unknown += expire_in_flight(self._in_flight, now)
         for mailbox in self._residents:
-            late = [each for each in mailbox.queue if each[0].deadline <= now]
-            for request, start, stop in late:
-                expired = [DeadlineExceeded(f"command {each.id!r} waited too long in the queue; "
-                                            "it was not executed")
-                           for each in request.commands[start:stop]]
-                request.answer(start, expired)
-                self._counters.expired += len(expired)
-            if late:
+            if expired := expire_queued(mailbox, now):
+                self._counters.expired += expired
                 self.queue_depth -= mailbox.drop_finished()
-            waiting.extend(each[0].deadline for each in mailbox.queue)
-        if waiting:
-            self._arm_deadline(min(waiting))
+        deadline = next_deadline(self._in_flight, self._residents)
+        self._deadline_timer = None
+        if deadline is not None:
+            self._arm_deadline(deadline)
 
     # -- stopping
 
@@ -352,8 +316,7 @@ class Partition:
             self._empty(mailbox, lambda: type(reason)(str(reason)))
         self._residents.clear()
         self._turns.clear()
-        for task in self._loads:
-            task.cancel()
+        self._loader.cancel()
         for timer in (self._delay_timer, self._deadline_timer):
             if timer is not None:
                 timer.cancel()

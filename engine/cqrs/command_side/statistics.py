@@ -102,4 +102,3 @@ class Counters:
             recoveries=self.recoveries,
             halted=halted,
         )
-

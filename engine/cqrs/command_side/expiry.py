@@ -1,0 +1,51 @@
+"""Answer callers whose deadline passed.
+
+What is still queued was not executed, and is told so. What is in flight is in doubt until its
+commit is durable: its caller learns the answer by repeating the command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from engine.cqrs.command_side.batch import Batch
+from engine.cqrs.command_side.mailbox import Mailbox
+from engine.errors import DeadlineExceeded, OutcomeUnknown
+
+
+def expire_in_flight(batches: Iterable[Batch], now: float) -> int:
+    """Answer OutcomeUnknown where the deadline passed; return for how many commands."""
+    count = 0
+    for batch in batches:
+        for request, start, stop in batch.slices:
+            if request.deadline <= now and not request.future.done():
+                commands = request.commands[start:stop]
+                request.answer(start, [OutcomeUnknown(each.id) for each in commands])
+                count += len(commands)
+    return count
+
+
+def expire_queued(mailbox: Mailbox, now: float) -> int:
+    """Answer DeadlineExceeded where the deadline passed; return for how many commands.
+
+    They stay in the queue, as those of callers that left do, until `drop_finished`.
+    """
+    count = 0
+    late = [each for each in mailbox.queue if each[0].deadline <= now]
+    for request, start, stop in late:
+        request.answer(
+            start,
+            [
+                DeadlineExceeded(f"command {each.id!r} waited too long; it was not executed")
+                for each in request.commands[start:stop]
+            ],
+        )
+        count += stop - start
+    return count
+
+
+def next_deadline(batches: Iterable[Batch], mailboxes: Iterable[Mailbox]) -> float | None:
+    """The earliest deadline of a caller that still waits, or None."""
+    waiting = [request for batch in batches for request, _, _ in batch.slices]
+    waiting += [request for mailbox in mailboxes for request, _, _ in mailbox.queue]
+    return min((each.deadline for each in waiting if not each.future.done()), default=None)

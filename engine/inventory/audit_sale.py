@@ -1,0 +1,198 @@
+"""The rules of the sale, written a second time for the audit: plain sums over stored events.
+
+Nothing here is shared with `stock.py`, `events.py` or the codec, so that a mistake there cannot
+excuse itself here. Change both when the stored format or a rule changes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Protocol, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from engine.cqrs.event_store import Value
+from engine.inventory.audit_report import AuditCheck
+
+Units: TypeAlias = Annotated[int, Meta(ge=1)]
+NotNegative: TypeAlias = Annotated[int, Meta(ge=0)]
+
+
+class SaleEvent(msgspec.Struct, tag_field="type", gc=False):
+    command_id: str
+
+
+class Opened(SaleEvent, tag="sale-opened.1"):
+    stock: NotNegative
+    limit_per_buyer: NotNegative
+
+
+class Sold(SaleEvent, tag="reserved.1"):
+    buyer: str
+    quantity: Units
+
+
+class Added(SaleEvent, tag="restocked.1"):
+    quantity: Units
+
+
+class Removed(SaleEvent, tag="withdrawn.1"):
+    quantity: Units
+
+
+class Paused(SaleEvent, tag="sale-paused.1"):
+    pass
+
+
+class Resumed(SaleEvent, tag="sale-resumed.1"):
+    pass
+
+
+class Closed(SaleEvent, tag="sale-closed.1"):
+    pass
+
+
+AnySaleEvent: TypeAlias = Opened | Sold | Added | Removed | Paused | Resumed | Closed
+
+
+class SoldOrders(Protocol):
+    """Takes every sold order as it was stored."""
+
+    def stored(self, sku: str, command_id: str, buyer: str, quantity: int) -> None: ...
+
+
+class SaleChecks:
+    """The checks and figures of all SKUs together."""
+
+    def __init__(self) -> None:
+        self.once = AuditCheck("every accepted command left exactly one event", "events")
+        self.stock = AuditCheck("nothing was oversold, at any moment", "changes of stock")
+        self.phases = AuditCheck("sold only while open, and no step out of turn", "events")
+        self.limits = AuditCheck("no buyer went above the limit", "orders")
+        self.table = AuditCheck("the stock table is the sum of its events", "rows")
+        self.notes: list[str] = []
+        self.oversold = 0
+        self.over_limit = 0
+
+
+class Sku:
+    """What the events of one SKU add up to.
+
+    Once an event is missing or unreadable the sums mean nothing: from there on only command ids
+    and orders are looked at, and `sound` is false.
+    """
+
+    __slots__ = ("available", "bought", "command_ids", "limit", "name", "phase", "sold", "sound")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.phase = "new"
+        self.available = self.sold = self.limit = 0
+        self.bought: dict[str, int] = {}
+        self.command_ids: set[str] = set()
+        self.sound = True
+
+    def row(self, version: int) -> dict[str, Value]:
+        """Return the row that the `stock` table must hold at `version`."""
+        return {
+            "sku": self.name,
+            "available": self.available,
+            "reserved": self.sold,
+            "limit_per_buyer": self.limit,
+            "version": version,
+            "phase": self.phase,
+        }
+
+    def distrust(self, version: int, checks: SaleChecks) -> None:
+        """Stop adding up: what happened at `version` is not known."""
+        if self.sound:
+            self.sound = False
+            checks.notes.append(
+                f"stock {self.name!r}: its rules and its row cannot be checked "
+                f"from version {version} on"
+            )
+
+    def fold(
+        self,
+        first_version: int,
+        events: list[AnySaleEvent | None],
+        checks: SaleChecks,
+        orders: SoldOrders | None,
+    ) -> None:
+        """Add the events of one commit; None stands for one that could not be read."""
+        command_ids = self.command_ids
+        for version, event in enumerate(events, first_version):
+            if event is None:
+                self.distrust(version, checks)
+                continue
+            command_id = event.command_id
+            repeated = command_id in command_ids
+            if repeated:
+                checks.once.fail(f"{self._at(version)}: command {command_id!r} had its event")
+            else:
+                command_ids.add(command_id)
+            if type(event) is Sold:
+                if orders is not None and not repeated:
+                    orders.stored(self.name, command_id, event.buyer, event.quantity)
+                if self.sound:
+                    self._sell(version, event, checks)
+            elif self.sound:
+                self._change(version, event, checks)
+        checks.once.checked += len(events)
+
+    def _sell(self, version: int, event: Sold, checks: SaleChecks) -> None:
+        quantity = event.quantity
+        self.sold += quantity
+        self._take(version, quantity, "sold", checks)
+        checks.phases.checked += 1
+        if self.phase != "open":
+            checks.phases.fail(f"{self._at(version)}: sold while the sale was {self.phase}")
+        if self.limit:
+            buyer = event.buyer
+            held = self.bought[buyer] = self.bought.get(buyer, 0) + quantity
+            checks.limits.checked += 1
+            if held > self.limit:
+                checks.over_limit += 1
+                checks.limits.fail(
+                    f"{self._at(version)}: {buyer!r} holds {held:,} where {self.limit:,} are allowed"
+                )
+
+    def _take(self, version: int, quantity: int, verb: str, checks: SaleChecks) -> None:
+        before = self.available
+        self.available = before - quantity
+        checks.stock.checked += 1
+        if quantity > before:
+            missing = min(quantity, quantity - before)
+            if verb == "sold":
+                checks.oversold += missing
+            checks.stock.fail(
+                f"{self._at(version)}: {quantity:,} {verb} where {max(0, before):,} were left"
+            )
+
+    def _change(self, version: int, event: AnySaleEvent, checks: SaleChecks) -> None:
+        phase = self.phase
+        in_turn = phase in ("open", "paused")
+        match event:
+            case Opened(stock=stock, limit_per_buyer=limit):
+                in_turn = phase == "new"
+                self.phase, self.limit = "open", limit
+                self.available += stock
+            case Added(quantity=quantity):
+                self.available += quantity
+            case Removed(quantity=quantity):
+                self._take(version, quantity, "withdrawn", checks)
+            case Paused():
+                in_turn = phase == "open"
+                self.phase = "paused"
+            case Resumed():
+                in_turn = phase == "paused"
+                self.phase = "open"
+            case _:
+                self.phase = "closed"
+        checks.phases.checked += 1
+        if not in_turn:
+            step = type(event).__name__.lower()
+            checks.phases.fail(f"{self._at(version)}: {step} while the sale was {phase}")
+
+    def _at(self, version: int) -> str:
+        return f"stock {self.name!r} version {version:,}"

@@ -1,0 +1,167 @@
+"""The flags of `seckill simulate`, as types: what each means, in which panel of --help it stands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final, TypeAlias
+
+import typer
+
+from loadtest.settings import LIMITS, ORDERS_MAX, Arrival, WorkloadSettings
+
+SALE: Final = "The sale"
+CROWD: Final = "The crowd"
+ENGINE: Final = "The engine"
+FILES: Final = "Input and output"
+
+DEFAULTS: Final = WorkloadSettings()
+
+SIMULATE_EXAMPLES: Final = """
+[bold]Examples[/bold]
+
+Ten thousand buyers who try three times each, 500 units, at most 2 a buyer, on a new SQLite file in a folder under runs/:
+
+> seckill simulate --stock 500 --limit-per-buyer 2 --orders-per-buyer 3
+
+Three SKUs of unlike popularity, mixed quantities, orders sent twice, buyers arriving over 10 s:
+
+> seckill simulate --buyers 200000 --skus 3 --stock 50000 --quantity 1:0.7,2:0.2,5:0.1
+--duplicates 0.05 --arrival poisson --seconds 10 --seed 7 --out runs/mixed
+
+A run that was killed goes on when the same command is given again, with the same --out.
+"""
+
+
+def _option(text: str, panel: str, limits: str = "", default: object = None) -> object:
+    if limits:
+        least, most = LIMITS[limits]
+        text += f" From {least:,} to {most:,}."
+    shown = str(default) if default is not None else False
+    return typer.Option(help=text, rich_help_panel=panel, show_default=shown)
+
+
+Stock: TypeAlias = Annotated[
+    int | None, _option("Units of every SKU.", SALE, "stock", DEFAULTS.stock)
+]
+Skus: TypeAlias = Annotated[
+    int | None, _option("Different SKUs on sale.", SALE, "skus", DEFAULTS.skus)
+]
+LimitPerBuyer: TypeAlias = Annotated[
+    int | None,
+    _option(
+        "Units of one SKU that one buyer may hold; 0 means no limit.",
+        SALE,
+        default=DEFAULTS.limit_per_buyer,
+    ),
+]
+Buyers: TypeAlias = Annotated[
+    int | None, _option("Different buyers.", CROWD, "buyers", DEFAULTS.buyers)
+]
+OrdersPerBuyer: TypeAlias = Annotated[
+    int | None,
+    _option(
+        f"Orders each buyer places, mixed with the others'; {ORDERS_MAX:,} in all at most.",
+        CROWD,
+        default=DEFAULTS.orders_per_buyer,
+    ),
+]
+Quantity: TypeAlias = Annotated[
+    str | None,
+    _option(
+        "Units of one order: 1, a range 1-3, or weights 1:0.7,2:0.2,5:0.1.",
+        CROWD,
+        default=DEFAULTS.quantity,
+    ),
+]
+ArrivalOption: TypeAlias = Annotated[
+    Arrival | None,
+    _option(
+        "burst: everybody at once, sent as fast as they are answered. poisson: evenly at random "
+        "over --seconds. ramp: more and more over --seconds. With --orders only burst, which "
+        "ignores the recorded times.",
+        CROWD,
+        default=DEFAULTS.arrival,
+    ),
+]
+Seconds: TypeAlias = Annotated[
+    float | None,
+    _option(
+        "How long buyers keep arriving (poisson, ramp). Latency counts from when an order was due.",
+        CROWD,
+        default=DEFAULTS.seconds,
+    ),
+]
+Popularity: TypeAlias = Annotated[
+    float | None,
+    _option(
+        "Zipf exponent over the SKUs: 0 makes them equal, 1 gives SKU-1 twice the orders of SKU-2.",
+        CROWD,
+        "popularity",
+        DEFAULTS.popularity,
+    ),
+]
+Duplicates: TypeAlias = Annotated[
+    float | None,
+    _option(
+        "Share of orders that are sent a second time, unchanged; they must get the same answer.",
+        CROWD,
+        "duplicates",
+        DEFAULTS.duplicates,
+    ),
+]
+Seed: TypeAlias = Annotated[
+    int | None, _option("The same seed gives the same orders.", CROWD, default=DEFAULTS.seed)
+]
+Concurrency: TypeAlias = Annotated[
+    int,
+    _option(
+        "Orders that may be unanswered at a time. 1 sends one after the other, so that the same "
+        "buyers win every time.",
+        CROWD,
+        "concurrency",
+        2_000,
+    ),
+]
+Config: TypeAlias = Annotated[
+    Path | None, _option("Settings as TOML; configs/ has commented ones.", ENGINE)
+]
+StoreUrl: TypeAlias = Annotated[
+    str | None,
+    _option(
+        "sqlite:PATH or memory: (lost at exit). Without it the config's store.url, else the file "
+        "sale.db in the folder of --out.",
+        ENGINE,
+    ),
+]
+BatchSize: TypeAlias = Annotated[
+    int | None,
+    _option("Orders of one SKU after which a batch closes.", ENGINE, "batch_size"),
+]
+BatchDelay: TypeAlias = Annotated[
+    float | None,
+    _option(
+        "Milliseconds the first order of a batch may wait for others; 0 never waits.",
+        ENGINE,
+        "batch_delay_ms",
+    ),
+]
+Orders: TypeAlias = Annotated[
+    Path | None,
+    _option(
+        "Replay a recorded sale: a .csv or .jsonl file with the columns at (seconds), buyer, sku, "
+        "quantity, command_id. It is checked whole before anything is sent.",
+        FILES,
+    ),
+]
+Out: TypeAlias = Annotated[
+    Path | None,
+    _option("Folder for run.json and the store.", FILES, default="runs/ and the time in UTC"),
+]
+History: TypeAlias = Annotated[
+    Path | None,
+    _option(
+        "Note every order before it is sent and when it is answered, in a file that survives "
+        "kill -9; `seckill audit --history` compares it with the store.",
+        FILES,
+    ),
+]

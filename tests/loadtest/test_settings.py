@@ -1,0 +1,115 @@
+"""The settings of a workload are checked at the door, and the message names the flag."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from engine.errors import ConfigError
+from loadtest.settings import LIMITS, Quantities, WorkloadSettings, parse_quantity
+
+
+def test_the_defaults_are_valid() -> None:
+    WorkloadSettings().check()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("seed", -1),
+        ("seed", 2**63),
+        ("buyers", 0),
+        ("buyers", -5),
+        ("buyers", 10_000_001),
+        ("orders_per_buyer", 0),
+        ("skus", 0),
+        ("skus", 10_001),
+        ("stock", -1),
+        ("stock", 10**9 + 1),
+        ("limit_per_buyer", -1),
+        ("seconds", 0.0),
+        ("seconds", math.nan),
+        ("popularity", -0.1),
+        ("popularity", math.inf),
+        ("duplicates", -0.01),
+        ("duplicates", 1.01),
+        ("duplicates", math.nan),
+    ],
+)
+def test_a_value_out_of_range_is_refused_naming_flag_and_range(name: str, value: float) -> None:
+    settings = WorkloadSettings(**{name: value})  # type: ignore[arg-type]
+    least, most = LIMITS[name]
+    with pytest.raises(ConfigError) as caught:
+        settings.check()
+    message = str(caught.value)
+    assert message.startswith(f"--{name.replace('_', '-')} must be from {least:,} to {most:,}")
+    assert message.endswith(f"got {value}")
+
+
+def test_too_many_orders_in_all_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"at most 10,000,000, got 20,000,000"):
+        WorkloadSettings(buyers=10_000_000, orders_per_buyer=2).check()
+
+
+@pytest.mark.parametrize(
+    ("text", "quantities"),
+    [
+        ("1", Quantities(1, 1)),
+        ("1-3", Quantities(1, 3)),
+        ("1000000", Quantities(1_000_000, 1_000_000)),
+        ("1:0.7,2:0.2,5:0.1", Quantities(1, 5, ((1, 0.7), (2, 0.2), (5, 0.1)))),
+        ("5:1, 2:3", Quantities(2, 5, ((2, 3.0), (5, 1.0)))),
+        ("1:0,2:1", Quantities(1, 2, ((1, 0.0), (2, 1.0)))),
+    ],
+)
+def test_a_quantity_is_a_number_a_range_or_weights(text: str, quantities: Quantities) -> None:
+    assert parse_quantity(text) == quantities
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "0",
+        "-1",
+        "0-3",
+        "3-1",
+        "1.5",
+        "1000001",
+        "9" * 400,
+        "one",
+        "1:0.5,",
+        "1:",
+        "1:.",
+        "1:-1",
+        "1:nan",
+        "0:1",
+        "1:0",
+        "1:0.5,1:0.5",
+        "1:1,1000001:1",
+        "\u0663",
+    ],
+)
+def test_any_other_quantity_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--quantity must be a number"):
+        parse_quantity(text)
+
+
+def test_every_setting_changes_the_fingerprint() -> None:
+    changed = [
+        WorkloadSettings(),
+        WorkloadSettings(seed=2),
+        WorkloadSettings(buyers=9),
+        WorkloadSettings(orders_per_buyer=2),
+        WorkloadSettings(skus=2),
+        WorkloadSettings(stock=1),
+        WorkloadSettings(quantity="2"),
+        WorkloadSettings(arrival="ramp"),
+        WorkloadSettings(seconds=1.0),
+        WorkloadSettings(popularity=0.5),
+        WorkloadSettings(duplicates=0.5),
+        WorkloadSettings(limit_per_buyer=1),
+    ]
+    assert len(changed) == len(WorkloadSettings.__struct_fields__) + 1
+    assert len({each.fingerprint() for each in changed}) == len(changed)
