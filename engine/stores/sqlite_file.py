@@ -233,4 +233,4 @@ def translate(error: BaseException, action: str) -> BaseException:
         return StoreUnavailable(f"{action}: another program holds the lock of the database")
     if isinstance(error, apsw.FullError):
         return StoreUnavailable(f"{action}: the disk is full")
-    return StoreUnavailable(f"{action}: {error or type(error).__name__}")
+    return StoreUnavailable(f"{action}: {str(error) or type(error).__name__}")

@@ -119,7 +119,9 @@ def read_layout(connection: apsw.Connection, path: str) -> Layout:
     """
     if application_id(connection) != APPLICATION_ID:
         raise ConfigError(f"{path} is a SQLite database, but not a seckill store")
-    meta = {str(key): str(value) for key, value in connection.execute("SELECT key, value FROM meta")}
+    meta = {
+        str(key): str(value) for key, value in connection.execute("SELECT key, value FROM meta")
+    }
     version = meta.get("schema_version", "none")
     if version != str(SCHEMA_VERSION):
         raise SchemaMismatch(
@@ -152,11 +154,11 @@ def application_id(connection: apsw.Connection) -> int:
 
 def _create_table(table: Table) -> str:
     columns = [f'"{table.key}" TEXT NOT NULL PRIMARY KEY']
-    for name in table.numbers:
-        columns.append(
-            f'"{name}" INTEGER NOT NULL '
-            f'CONSTRAINT "{table.name}_{name}_not_below_zero" CHECK ("{name}" >= 0)'
-        )
+    columns += [
+        f'"{name}" INTEGER NOT NULL '
+        f'CONSTRAINT "{table.name}_{name}_not_below_zero" CHECK ("{name}" >= 0)'
+        for name in table.numbers
+    ]
     columns += [f'"{name}" TEXT NOT NULL' for name in table.texts]
     return f'CREATE TABLE "{table.name}" ({", ".join(columns)}) STRICT'
 

@@ -1,0 +1,328 @@
+"""The embedded store: one SQLite file, durable at every commit.
+
+One thread owns the one connection that writes and checkpoints; a second thread owns one that only
+reads. A whole batch is one hop to the writer thread, not one per row.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import apsw
+
+from engine.clock import Clock, SystemClock
+from engine.cqrs.event_store import (
+    Lease,
+    NewCommit,
+    RowChange,
+    StoredSnapshot,
+    Table,
+)
+from engine.errors import (
+    CommitOutcomeUnknown,
+    Fenced,
+    ProjectionDiverged,
+    StoreUnavailable,
+    StreamKey,
+    WrongExpectedVersion,
+)
+from engine.stores.failpoint import AFTER_COMMIT, Failpoint, no_failpoint
+from engine.stores.row_guard import NUMBER_MAX, check_change, check_tables, columns_of, explain
+from engine.stores.sqlite_file import (
+    WAL_PAGES_MAX,
+    FileLock,
+    create_store,
+    find_store,
+    open_for_reading,
+    open_for_writing,
+    translate,
+)
+from engine.stores.sqlite_read import SqliteReader, SqliteReads, read_one_row
+from engine.stores.sqlite_schema import Layout, check_layout, read_layout
+from engine.stores.worker import Worker
+
+__all__ = ["SqliteReader", "SqliteStore"]
+
+Result = TypeVar("Result")
+
+
+class SqliteStore(SqliteReads):
+    """An EventStore in one file, for one process at a time. Made by `open`."""
+
+    def __init__(
+        self,
+        path: str,
+        layout: Layout,
+        lock: FileLock,
+        writer: apsw.Connection,
+        reader: apsw.Connection,
+        clock: Clock,
+        failpoint: Failpoint,
+    ) -> None:
+        super().__init__(path, layout, reader)
+        self._lock = lock
+        self._writer: apsw.Connection | None = writer
+        self._clock = clock
+        self._failpoint = failpoint
+        self._write_worker = Worker("sqlite-writer")
+        self._wal_pages = 0
+        self._watch_log(writer)
+
+    @classmethod
+    async def open(
+        cls,
+        path: str,
+        *,
+        partitions: int = 1,
+        tables: tuple[Table, ...] = (),
+        clock: Clock | None = None,
+        failpoint: Failpoint = no_failpoint,
+    ) -> SqliteStore:
+        """Open the store at `path` for writing, and create it when nothing is there.
+
+        Raises ConfigError (not a store, cannot be written), StoreLocked (another process writes
+        it), SchemaMismatch (another schema version, partition count or tables), StoreUnavailable.
+        """
+        layout = Layout(partitions, tuple(check_tables(tables).values()))
+        worker = Worker("sqlite-open")
+        try:
+            return await worker.call(_open, cls, path, layout, clock or SystemClock(), failpoint)
+        finally:
+            await worker.close()
+
+    async def acquire(self, partition: int) -> Lease:
+        return await self._write_worker.call(self._acquire, partition)
+
+    async def append(self, lease: Lease, commits: Sequence[NewCommit]) -> None:
+        await self._write_worker.call(self._append, lease, commits)
+        # The buyers are answered while the log is copied into the database.
+        self._write_worker.post(self._checkpoint)
+
+    async def save_snapshot(self, snapshot: StoredSnapshot) -> None:
+        await self._write_worker.call(self._save_snapshot, snapshot)
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._write_worker.post(self._close_writer)
+        await self._write_worker.close()
+        await self._close_reader()
+        self._lock.release()
+
+    # -- on the writer thread
+
+    def _acquire(self, partition: int) -> Lease:
+        if not 0 <= partition < self.partitions:
+            raise ValueError(f"no partition {partition}: there are 0..{self.partitions - 1}")
+        if self._writer is None:
+            # What the broken connection left behind is settled by the next one that opens the file.
+            self._writer = open_for_writing(self._path)
+            self._watch_log(self._writer)
+
+        def raise_epoch(connection: apsw.Connection) -> Lease:
+            rows: list[Any] = connection.execute(
+                "UPDATE partitions SET epoch = epoch + 1 WHERE partition_id = ? "
+                "RETURNING epoch, position",
+                (partition,),
+            ).fetchall()
+            return Lease(partition, *rows[0])
+
+        try:
+            return self._transaction(raise_epoch)
+        except CommitOutcomeUnknown as error:
+            # An epoch too many harms nobody; the caller asks again.
+            raise StoreUnavailable(str(error)) from error
+
+    def _append(self, lease: Lease, commits: Sequence[NewCommit]) -> None:
+        self._transaction(lambda connection: self._write(connection, lease, commits))
+
+    def _transaction(self, write: Callable[[apsw.Connection], Result]) -> Result:
+        """Run `write` in one transaction: COMMIT, or ROLLBACK on any error before it."""
+        connection = self._writer
+        if connection is None:
+            raise StoreUnavailable("an earlier transaction failed at COMMIT: acquire first")
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            result = write(connection)
+            self._failpoint("before-commit")
+        except BaseException as error:
+            self._roll_back(connection)
+            raise translate(error, "nothing was written") from error
+        try:
+            connection.execute("COMMIT")
+            self._failpoint(AFTER_COMMIT)
+        except BaseException as error:
+            self._abandon(connection)
+            raise CommitOutcomeUnknown(f"failed at or after COMMIT: {error}") from error
+        return result
+
+    def _write(
+        self, connection: apsw.Connection, lease: Lease, commits: Sequence[NewCommit]
+    ) -> None:
+        self._failpoint("begin")
+        fence = connection.execute(
+            "UPDATE partitions SET position = position + ? "
+            "WHERE partition_id = ? AND epoch = ? AND position = ? RETURNING position",
+            (len(commits), lease.partition, lease.epoch, lease.position),
+        ).fetchall()
+        if not fence:
+            raise Fenced(lease.partition, lease.epoch)
+        self._failpoint("fence")
+        _check_versions(connection, commits)
+        now_us = self._clock.wall_us()
+        for position, commit in enumerate(commits, lease.position + 1):
+            connection.execute(
+                "INSERT INTO commits (partition_id, position, aggregate_type, aggregate_id, "
+                "first_version, last_version, checksum, committed_at_us, events) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    lease.partition,
+                    position,
+                    commit.aggregate_type,
+                    commit.aggregate_id,
+                    commit.first_version,
+                    commit.last_version,
+                    commit.checksum,
+                    now_us,
+                    commit.events.decode(),
+                ),
+            )
+            self._failpoint("insert")
+            for change in commit.changes:
+                _change_row(connection, self._tables, commit.stream, change)
+                self._failpoint("change")
+
+    def _save_snapshot(self, snapshot: StoredSnapshot) -> None:
+        def write(connection: apsw.Connection) -> None:
+            connection.execute(
+                "INSERT INTO snapshots (aggregate_type, aggregate_id, version, code_version, "
+                "checksum, state) VALUES (?, ?, ?, ?, ?, ?) "
+                "ON CONFLICT (aggregate_type, aggregate_id) DO UPDATE SET "
+                "version = excluded.version, code_version = excluded.code_version, "
+                "checksum = excluded.checksum, state = excluded.state "
+                "WHERE excluded.version >= version",
+                (
+                    snapshot.aggregate_type,
+                    snapshot.aggregate_id,
+                    snapshot.version,
+                    snapshot.code_version,
+                    snapshot.checksum,
+                    snapshot.state,
+                ),
+            )
+
+        try:
+            self._transaction(write)
+        except CommitOutcomeUnknown as error:
+            raise StoreUnavailable(str(error)) from error
+
+    def _watch_log(self, connection: apsw.Connection) -> None:
+        """Note the length of the log after each commit; this also turns automatic copying off."""
+
+        def note(_: apsw.Connection, __: str, pages: int) -> int:
+            self._wal_pages = pages
+            return apsw.SQLITE_OK
+
+        connection.set_wal_hook(note)
+
+    def _checkpoint(self) -> None:
+        connection = self._writer
+        if connection is not None and self._wal_pages >= WAL_PAGES_MAX:
+            try:
+                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            except apsw.Error:
+                # The commits are safe in the log; the next checkpoint takes them along.
+                return
+
+    def _roll_back(self, connection: apsw.Connection) -> None:
+        try:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        except apsw.Error:
+            self._abandon(connection)
+
+    def _abandon(self, connection: apsw.Connection) -> None:
+        """Never use a connection again whose state is in doubt."""
+        self._writer = None
+        connection.close(True)
+
+    def _close_writer(self) -> None:
+        connection, self._writer = self._writer, None
+        if connection is None:
+            return
+        try:
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        except apsw.Error:
+            pass
+        connection.close(True)
+
+
+def _open(
+    kind: type[SqliteStore], path: str, layout: Layout, clock: Clock, failpoint: Failpoint
+) -> SqliteStore:
+    path = os.path.realpath(path)
+    exists = find_store(path)
+    lock = FileLock(path)
+    try:
+        # Looked at again: another process may have created it before we had the lock.
+        if not exists and not find_store(path):
+            create_store(path, layout)
+        writer = open_for_writing(path)
+        try:
+            check_layout(read_layout(writer, path), layout, path)
+            reader = open_for_reading(path)
+        except BaseException:
+            writer.close(True)
+            raise
+        return kind(path, layout, lock, writer, reader, clock, failpoint)
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _check_versions(connection: apsw.Connection, commits: Sequence[NewCommit]) -> None:
+    wrong: set[StreamKey] = set()
+    seen: set[StreamKey] = set()
+    for commit in commits:
+        last: list[Any] = connection.execute(
+            "SELECT last_version FROM commits WHERE aggregate_type = ? AND aggregate_id = ? "
+            "ORDER BY first_version DESC LIMIT 1",
+            commit.stream,
+        ).fetchall()
+        if commit.first_version != (last[0][0] if last else 0) + 1 or commit.stream in seen:
+            wrong.add(commit.stream)
+        seen.add(commit.stream)
+    if wrong:
+        raise WrongExpectedVersion(frozenset(wrong))
+
+
+def _change_row(
+    connection: apsw.Connection, tables: Mapping[str, Table], stream: StreamKey, change: RowChange
+) -> None:
+    """Make one guarded change of one row. Names come from the declared table, values never do."""
+    table = check_change(tables, stream, change)
+    if change.insert:
+        columns = columns_of(table)
+        names = ", ".join(f'"{name}"' for name in columns)
+        marks = ", ".join("?" * len(columns))
+        statement = f'INSERT INTO "{table.name}" ({names}) VALUES ({marks}) ON CONFLICT DO NOTHING'
+        values: list[Any] = [change.key, *(change.put[name] for name in columns[1:])]
+    else:
+        sets = [f'"{name}" = "{name}" + ?' for name in change.add]
+        sets += [f'"{name}" = ?' for name in change.put]
+        guards = [f'"{table.key}" = ?']
+        guards += [f'"{name}" = ?' for name in change.expect]
+        # Bounds are compared without adding, because a sum beyond 64 bits would become a float.
+        guards += [f'"{name}" BETWEEN ? AND ?' for name in change.add]
+        statement = f'UPDATE "{table.name}" SET {", ".join(sets)} WHERE {" AND ".join(guards)}'
+        values = [*change.add.values(), *change.put.values(), change.key, *change.expect.values()]
+        for number in change.add.values():
+            values += [max(0, -number), NUMBER_MAX - max(0, number)]
+    connection.execute(statement, values)
+    if connection.changes() != 1:
+        raise ProjectionDiverged(
+            stream, explain(change, read_one_row(connection, table, change.key))
+        )
