@@ -31,6 +31,7 @@ from engine.errors import (
     OutcomeUnknown,
     Overloaded,
     PartitionLost,
+    SchemaMismatch,
     SeckillError,
     StoreError,
     StoreLocked,
@@ -38,7 +39,7 @@ from engine.errors import (
 )
 from engine.inventory.commands import Reserve
 from engine.inventory.events import Reserved
-from engine.runtime import Engine, StockRow, open_engine, open_reader
+from engine.runtime import Engine, StockRow, open_engine, open_reader, tune_garbage_collector
 
 __all__ = [
     "AggregateHalted",
@@ -60,6 +61,7 @@ __all__ = [
     "Rejected",
     "Reserve",
     "Reserved",
+    "SchemaMismatch",
     "SeckillError",
     "Settings",
     "Statistics",
@@ -70,4 +72,5 @@ __all__ = [
     "load_settings",
     "open_engine",
     "open_reader",
+    "tune_garbage_collector",
 ]

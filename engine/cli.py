@@ -235,11 +235,13 @@ def _make_workload(given: Mapping[str, Any], orders: Path | None) -> Workload:
 def _run_simulation(plan: Plan, *, as_json: bool) -> None:
     from rich.console import Console
 
+    from engine.runtime import tune_garbage_collector
     from loadtest.progress import show_progress
     from loadtest.results import RUN_FILE, encode_run
     from loadtest.simulate import simulate
     from loadtest.summary import print_summary
 
+    tune_garbage_collector()
     errors = Console(stderr=True)
     if as_json:
         outcome = _interruptible(lambda: simulate(plan))

@@ -34,8 +34,8 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's clock and the running event loop's timers."""
 
-    def monotonic(self) -> float:
-        return time.monotonic()
+    # The builtin itself, because it is read once for every order.
+    monotonic = staticmethod(time.monotonic)
 
     def wall_us(self) -> int:
         return time.time_ns() // 1_000

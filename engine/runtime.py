@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -200,6 +201,19 @@ async def open_reader(store_url: str) -> EventReader:
 def new_command_id() -> str:
     """Draw a command id: 32 hexadecimal digits of a random UUID."""
     return uuid.uuid4().hex
+
+
+def tune_garbage_collector() -> None:
+    """Make Python's cyclic garbage collector look less often; for a program that only sells.
+
+    Every waiting buyer is a handful of young objects, none of them in a cycle, and the default
+    threshold of 700 looks at them over and over: measured with 2,000 buyers waiting, a fifth of the
+    throughput. It concerns the whole process, so a program calls it (the command line does), the
+    library never.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 async def _open_store(settings: Settings, registry: Registry, clock: Clock) -> EventStore:

@@ -33,7 +33,7 @@ def partition_of(aggregate_id: str, partitions: int) -> int:
     The function is part of the stored format: another one would look for streams where they are
     not, so the count is kept in the store and checked at start.
     """
-    return checksum(aggregate_id.encode()) % partitions
+    return checksum(aggregate_id.encode()) % partitions if partitions > 1 else 0
 
 
 class CommandBus:
@@ -59,6 +59,8 @@ class CommandBus:
         self._clock = clock
         self._counters = counters
         self._closed = False
+        # Asking for the running loop costs a system call up to Python 3.11: once, not per order.
+        self._loop = asyncio.get_running_loop()
 
     async def execute(self, command: Command, *, timeout_ms: int | None = None) -> Answer:
         """Execute one command and return its events, or Rejected, once that is durable.
@@ -70,12 +72,14 @@ class CommandBus:
         """
         command.check()
         aggregate = self._registry.type_of(command)
-        seconds = self._seconds(timeout_ms)
-        partition = self._admit(command.aggregate_id, 1)
+        aggregate_id = command.aggregate_id
+        seconds = self._deadline_seconds if timeout_ms is None else self._seconds(timeout_ms)
+        partition = self._partitions[partition_of(aggregate_id, len(self._partitions))]
+        self._check_room(partition, 1)
         now = self._clock.monotonic()
-        future: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[list[Outcome]] = self._loop.create_future()
         request = Request((command,), future, now, now + seconds)
-        partition.submit(aggregate, (aggregate.name, command.aggregate_id), request)
+        partition.submit(aggregate, (aggregate.name, aggregate_id), request)
         outcome = (await future)[0]
         if isinstance(outcome, SeckillError):
             raise outcome
@@ -91,25 +95,23 @@ class CommandBus:
         (naming the index), Overloaded and EngineClosed for the whole list: then none was queued.
         """
         groups = self._group(commands)
-        seconds = self._seconds(timeout_ms)
+        seconds = self._deadline_seconds if timeout_ms is None else self._seconds(timeout_ms)
         homes = self._admit_groups(groups)
-        loop = asyncio.get_running_loop()
         now = self._clock.monotonic()
         requests: dict[StreamKey, Request] = {}
         for stream, group in groups.items():
-            future: asyncio.Future[list[Outcome]] = loop.create_future()
+            future: asyncio.Future[list[Outcome]] = self._loop.create_future()
             request = requests[stream] = Request(group, future, now, now + seconds)
             homes[stream].submit(self._registry.types[stream[0]], stream, request)
         try:
-            for request in requests.values():
-                await request.future
+            outcomes = {stream: await each.future for stream, each in requests.items()}
         except asyncio.CancelledError:
             for request in requests.values():
                 request.future.cancel()
             raise
-        if len(requests) == 1:
-            return next(iter(requests.values())).outcomes
-        answers = {stream: iter(each.outcomes) for stream, each in requests.items()}
+        if len(outcomes) == 1:
+            return next(iter(outcomes.values()))
+        answers = {stream: iter(each) for stream, each in outcomes.items()}
         type_of = self._registry.type_of
         return [next(answers[type_of(each).name, each.aggregate_id]) for each in commands]
 
@@ -117,9 +119,7 @@ class CommandBus:
         """Refuse what comes from now on."""
         self._closed = True
 
-    def _seconds(self, timeout_ms: int | None) -> float:
-        if timeout_ms is None:
-            return self._deadline_seconds
+    def _seconds(self, timeout_ms: int) -> float:
         if not 0 < timeout_ms <= TIMEOUT_MS_MAX:
             raise InvalidCommand(
                 f"timeout_ms must be above 0 and at most {TIMEOUT_MS_MAX:,}, got {timeout_ms}"
@@ -160,16 +160,12 @@ class CommandBus:
             self._check_room(self._partitions[number], count)
         return homes
 
-    def _admit(self, aggregate_id: str, count: int) -> Partition:
-        partition = self._partitions[partition_of(aggregate_id, len(self._partitions))]
-        self._check_room(partition, count)
-        return partition
-
     def _check_room(self, partition: Partition, count: int) -> None:
         if self._closed:
             raise EngineClosed("the engine is closing; the command was not executed")
-        if partition.stopped is not None:
-            raise type(partition.stopped)(str(partition.stopped))
+        stopped = partition.stopped
+        if stopped is not None:
+            raise type(stopped)(str(stopped))
         if partition.queue_depth + count > self._depth_max:
             self._counters.overloaded += count
             raise Overloaded(partition.queue_depth, self._depth_max, RETRY_AFTER_SECONDS)

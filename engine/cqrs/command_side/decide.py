@@ -91,14 +91,20 @@ def decide(resident: Resident, commands: Sequence[Command], refusals: Refusals) 
             refused[command_id] = (command, answer)
             continue
         try:
-            for event in answer:
+            if len(answer) == 1:
+                # Nearly every command: one event, kept bare (see Kept).
+                event = answers[command_id] = answer[0]
                 state = evolve(state, event)
+                events.append(event)
+            else:
+                answers[command_id] = answer
+                for event in answer:
+                    state = evolve(state, event)
+                events.extend(answer)
         except Exception as error:
             raise AggregateHalted(
                 resident.stream, f"the event of {command_id!r} cannot be applied: {error!r}"
             ) from error
-        events.extend(answer)
-        answers[command_id] = answer[0] if len(answer) == 1 else answer
     resident.state = state
     resident.version += len(events)
     return decision

@@ -16,8 +16,8 @@ from engine.errors import AggregateHalted, StreamKey
 class Request:
     """Commands that one caller handed over together for one aggregate, and where it waits.
 
-    `future` resolves with `outcomes`, one for each command, once all of them are known or the
-    deadline passed. Times are seconds of the engine's monotonic clock.
+    `future` resolves with one outcome for each command, once all of them are known or the deadline
+    passed. Times are seconds of the engine's monotonic clock.
     """
 
     __slots__ = ("commands", "deadline", "future", "outcomes", "queued_at", "unanswered")
@@ -33,16 +33,23 @@ class Request:
         self.future = future
         self.queued_at = queued_at
         self.deadline = deadline
-        self.outcomes: list[Any] = [None] * len(commands)
         self.unanswered = len(commands)
+        self.outcomes: list[Any] | None = None
 
-    def answer(self, start: int, outcomes: Sequence[Outcome]) -> None:
+    def answer(self, start: int, outcomes: list[Outcome]) -> None:
         """Note the outcomes of the commands from `start` on; the last ones wake the caller.
 
         A caller that left (cancelled, or answered at its deadline) is not answered again.
         """
         if self.future.done():
             return
+        count = len(self.commands)
+        if len(outcomes) == count:
+            self.future.set_result(outcomes)
+            return
+        # Only a list that several batches share is gathered piece by piece.
+        if self.outcomes is None:
+            self.outcomes = [None] * count
         self.outcomes[start : start + len(outcomes)] = outcomes
         self.unanswered -= len(outcomes)
         if not self.unanswered:

@@ -45,7 +45,11 @@ CONFLICTS_MAX: Final = 5
 
 
 class Partition:
-    """One writer for a fixed slice of the aggregates."""
+    """One writer for a fixed slice of the aggregates.
+
+    `queue_depth` is how many commands wait in all its mailboxes. `stopped` says why it takes no
+    more commands, None while it does.
+    """
 
     def __init__(
         self,
@@ -69,15 +73,10 @@ class Partition:
         self._wake = asyncio.Event()
         self._loader = Loader(repository, clock, self._ready, self._wake.set)
         self._draining = False
-        self._stopped: SeckillError | None = None
+        self.stopped: SeckillError | None = None
         self._delay_timer: Timer | None = None
         self._deadline_timer: Timer | None = None
         self.queue_depth = 0
-
-    @property
-    def stopped(self) -> SeckillError | None:
-        """Why this partition takes no more commands, or None while it does."""
-        return self._stopped
 
     async def run(self) -> None:
         """Work until drained. Whatever stops it, every caller is answered."""
@@ -104,8 +103,7 @@ class Partition:
         """Queue a request, whose bounds the caller has checked, or answer that it is halted."""
         mailbox = self._residents.mailbox(aggregate, stream)
         if (halted := mailbox.halted) is not None:
-            errors = [AggregateHalted(stream, halted.reason) for _ in request.commands]
-            request.answer(0, errors)
+            request.answer(0, [AggregateHalted(stream, halted.reason) for _ in request.commands])
             return
         if not mailbox.queue and not mailbox.loading:
             if mailbox.resident is None:
@@ -303,9 +301,9 @@ class Partition:
 
     def _stop(self, error: SeckillError, *, in_doubt: bool) -> None:
         """Answer everybody and take no more. Idempotent: the first reason stays."""
-        if self._stopped is None:
-            self._stopped = error
-        reason = self._stopped
+        if self.stopped is None:
+            self.stopped = error
+        reason = self.stopped
         for batch in self._in_flight:
             if in_doubt:
                 publish_error(batch, lambda command: OutcomeUnknown(command.id))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from engine.cqrs.command_side.batch import Batch
 from engine.cqrs.messages import Command, Outcome
 from engine.errors import SeckillError
 
 
-def publish(batch: Batch, outcomes: Sequence[Outcome]) -> None:
+def publish(batch: Batch, outcomes: list[Outcome]) -> None:
     """Hand every caller of `batch` its outcomes, in the order of the commands."""
     first = 0
     for request, start, stop in batch.slices:
