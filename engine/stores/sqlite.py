@@ -137,9 +137,13 @@ class SqliteStore(SqliteReads):
             raise StoreUnavailable(str(error)) from error
 
     def _append(self, lease: Lease, commits: Sequence[NewCommit]) -> None:
-        self._transaction(lambda connection: self._write(connection, lease, commits))
+        self._transaction(
+            lambda connection: self._write(connection, lease, commits), self._failpoint
+        )
 
-    def _transaction(self, write: Callable[[apsw.Connection], Result]) -> Result:
+    def _transaction(
+        self, write: Callable[[apsw.Connection], Result], failpoint: Failpoint = no_failpoint
+    ) -> Result:
         """Run `write` in one transaction: COMMIT, or ROLLBACK on any error before it."""
         connection = self._writer
         if connection is None:
@@ -147,13 +151,13 @@ class SqliteStore(SqliteReads):
         try:
             connection.execute("BEGIN IMMEDIATE")
             result = write(connection)
-            self._failpoint("before-commit")
+            failpoint("before-commit")
         except BaseException as error:
             self._roll_back(connection)
             raise translate(error, "nothing was written") from error
         try:
             connection.execute("COMMIT")
-            self._failpoint(AFTER_COMMIT)
+            failpoint(AFTER_COMMIT)
         except BaseException as error:
             self._abandon(connection)
             raise CommitOutcomeUnknown(f"failed at or after COMMIT: {error}") from error

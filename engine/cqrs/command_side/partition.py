@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -76,6 +77,7 @@ class Partition:
         self.stopped: SeckillError | None = None
         self._delay_timer: Timer | None = None
         self._deadline_timer: Timer | None = None
+        self._deadline_armed = math.inf
         self.queue_depth = 0
 
     async def run(self) -> None:
@@ -113,7 +115,7 @@ class Partition:
         mailbox.put(request)
         self.queue_depth += len(request.commands)
         self._wake.set()
-        if self._deadline_timer is None:
+        if request.deadline < self._deadline_armed:
             self._arm_deadline(request.deadline)
 
     def drain(self) -> None:
@@ -269,6 +271,9 @@ class Partition:
             self._delay_timer = self._clock.call_later(wait, self._wake.set)
 
     def _arm_deadline(self, deadline: float) -> None:
+        if self._deadline_timer is not None:
+            self._deadline_timer.cancel()
+        self._deadline_armed = deadline
         wait = max(0.0, deadline - self._clock.monotonic())
         self._deadline_timer = self._clock.call_later(wait, self._expire)
 
@@ -285,7 +290,7 @@ class Partition:
                 self._counters.expired += expired
                 self.queue_depth -= mailbox.drop_finished()
         deadline = next_deadline(self._in_flight, self._residents)
-        self._deadline_timer = None
+        self._deadline_timer, self._deadline_armed = None, math.inf
         if deadline is not None:
             self._arm_deadline(deadline)
 

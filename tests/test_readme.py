@@ -1,0 +1,155 @@
+"""Every command in README.md runs as it stands there and prints what README says it prints.
+
+Blocks run from top to bottom in one folder, as a reader would type them:
+
+    console   `$ command` lines, continued by a backslash; the other lines are sample output
+    sh        a script
+    python    a program, run as a file; a `text` block after it is its sample output
+
+Sample output is compared line by line, in order, apart from numbers and spacing; a line `...`
+stands for any lines, and `'...'` for any text.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.architecture.source_tree import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+# They would run these tests within themselves, or for minutes; continuous integration runs them.
+NOT_RUN_HERE = ["make demo", "make test", "make bench"]
+
+COMMAND_SECONDS_MAX = 240
+
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+NUMBER = re.compile(r"\d[\d,.]*")
+LINK = re.compile(r"\]\(([^)#:]+)\)")
+CODE_PATH = re.compile(r"`((?:engine|configs|docs|loadtest|tests)/[\w./]+)`")
+
+
+class Step(NamedTuple):
+    """One thing a reader runs, and the output README shows for it (empty: none is shown)."""
+
+    kind: str
+    code: str
+    sample: str
+
+
+def steps(markdown: str) -> list[Step]:
+    """Every command, script and program of the blocks, in order."""
+    found: list[Step] = []
+    for kind, body in FENCE.findall(markdown):
+        if kind == "console":
+            found += console_steps(body)
+        elif kind in ("sh", "python"):
+            found.append(Step(kind, body, ""))
+        elif kind == "text":
+            found[-1] = found[-1]._replace(sample=body)
+    return found
+
+
+def console_steps(body: str) -> list[Step]:
+    found: list[Step] = []
+    continued = False
+    for line in body.splitlines():
+        if line.startswith("$ "):
+            found.append(Step("console", line[2:], ""))
+        elif continued:
+            found[-1] = found[-1]._replace(code=f"{found[-1].code}\n{line}")
+        else:
+            found[-1] = found[-1]._replace(sample=f"{found[-1].sample}{line}\n")
+        continued = line.endswith("\\")
+    return found
+
+
+def shape(line: str) -> str:
+    """A line without what differs from run to run: numbers, widths, generated ids."""
+    return " ".join(NUMBER.sub("0", re.sub(r"'[0-9a-f]{32}'", "'...'", line)).split())
+
+
+def missing_line(sample: str, output: str) -> str | None:
+    """The first line of `sample` that `output` does not hold, in order; None when it has all."""
+    printed = iter([shape(line) for line in output.splitlines()])
+    for line in sample.splitlines():
+        if line != "..." and shape(line) not in printed:
+            return line
+    return None
+
+
+def run(step: Step, folder: Path) -> subprocess.CompletedProcess[str]:
+    command = ["sh", "-e", "-c", step.code]
+    if step.kind == "python":
+        program = folder / "example.py"
+        program.write_text(step.code, encoding="utf-8")
+        command = [sys.executable, program.name]
+    # The folder's own .venv is what README puts on the path; here the tests' interpreter has it.
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "PATH": path, "COLUMNS": "100", "PYTHONIOENCODING": "utf-8"},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=COMMAND_SECONDS_MAX,
+        check=False,
+    )
+
+
+def test_every_command_of_the_readme_runs_and_prints_what_it_shows(tmp_path: Path) -> None:
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    for step in steps(README):
+        if step.code in NOT_RUN_HERE:
+            continue
+        done = run(step, tmp_path)
+        assert done.returncode == 0, f"{step.code}\n{done.stdout}\n{done.stderr}"
+        line = missing_line(step.sample, done.stdout)
+        assert line is None, f"{step.code}\ndoes not print\n{line}\nbut\n{done.stdout}"
+
+
+def test_only_the_listed_commands_are_left_out() -> None:
+    assert [step.code for step in steps(README) if step.code.startswith("make")] == NOT_RUN_HERE
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert [each for each in NOT_RUN_HERE if each.removeprefix("make ") not in targets] == []
+
+
+def test_every_kind_of_block_is_found() -> None:
+    kinds = [step.kind for step in steps(README)]
+    assert len(kinds) >= 12
+    assert set(kinds) == {"console", "sh", "python"}
+    # A block of another kind would be shown to the reader and never run.
+    assert {kind for kind, _ in FENCE.findall(README)} == {"", "console", "sh", "python", "text"}
+
+
+@pytest.mark.parametrize(
+    ("sample", "output", "missing"),
+    [
+        ("sold 3\n", "sold   1,204.5  \n", None),
+        ("a\n...\nc\n", "a\nb\nc\n", None),
+        ("a\nb\n", "b\na\n", "b"),
+        ("audit passed\n", "audit failed\n", "audit passed"),
+        ("id '...'\n", f"id '{'0f' * 16}'\n", None),
+    ],
+)
+def test_sample_output_is_compared(sample: str, output: str, missing: str | None) -> None:
+    assert missing_line(sample, output) == missing
+
+
+def test_every_file_the_documentation_names_exists() -> None:
+    documents = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    missing = []
+    for document in documents:
+        text = document.read_text(encoding="utf-8")
+        places = [document.parent / name for name in LINK.findall(text)]
+        places += [ROOT / name for name in CODE_PATH.findall(text)]
+        missing += [f"{document.name}: {place}" for place in places if not place.exists()]
+    assert len(documents) >= 10
+    assert missing == []
