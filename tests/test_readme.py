@@ -33,6 +33,7 @@ COMMAND_SECONDS_MAX = 240
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"\d[\d,.]*")
 LINK = re.compile(r"\]\(([^)#:]+)\)")
+TEST_ID = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 CODE_PATH = re.compile(r"`((?:engine|configs|docs|loadtest|tests)/[\w./]+)`")
 
 
@@ -153,3 +154,14 @@ def test_every_file_the_documentation_names_exists() -> None:
         missing += [f"{document.name}: {place}" for place in places if not place.exists()]
     assert len(documents) >= 10
     assert missing == []
+
+
+def test_every_test_that_guards_a_promise_exists() -> None:
+    named = TEST_ID.findall((ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8"))
+    files = {path: (ROOT / path).read_text(encoding="utf-8") for path, _ in named}
+    assert len(named) >= 7
+    assert [
+        f"{path}::{name}"
+        for path, name in named
+        if re.search(rf"^(?:async )?def {name}\(", files[path], re.MULTILINE) is None
+    ] == []
