@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from engine.runtime import tune_garbagecollector
+from engine.runtime import tune_garbage_collector
 from loadtest import bench_runs
 from loadtest.machine import Machine, describe_machine, source_commit
 
@@ -268,7 +268,7 @@ def main(
     commit = source_commit()
     out = out or Path("results") / f"bench-{started:%Y-%m-%d}-{commit[:8]}"
     out.mkdir(parents=True, exist_ok=True)
-    tune_garbagecollector()
+    tune_garbage_collector()
     figures: list[Figure] = []
     console = Console()
     # Beside the results, because a temporary directory may live in memory, where fsync costs nothing.
