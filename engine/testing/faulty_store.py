@@ -67,8 +67,9 @@ class FaultyStore:
         if self.acquire_failures:
             self.acquire_failures -= 1
             raise StoreUnavailable("injected: the store cannot be reached")
+        lease = await self._inner.acquire(partition)
         self._in_doubt = False
-        return await self._inner.acquire(partition)
+        return lease
 
     async def append(self, lease: Lease, commits: Sequence[NewCommit]) -> None:
         if self._in_doubt:

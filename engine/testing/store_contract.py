@@ -151,6 +151,20 @@ class EventStoreContract(ABC):
             await self._assert_empty(store)
             await store.append(lease, [commit("a", 1)])
 
+    @pytest.mark.parametrize("again", [1, 2])
+    async def test_a_stream_twice_in_one_append_is_refused_but_not_its_namesake(
+        self, again: int
+    ) -> None:
+        async with self.store() as store:
+            lease = await store.acquire(0)
+            with pytest.raises(WrongExpectedVersion) as caught:
+                await store.append(lease, [commit("a", 1), commit("b", 1), commit("a", again)])
+            assert caught.value.streams == {("counter", "a")}
+            await self._assert_empty(store)
+            namesake = NewCommit("other", "a", 1, 1, b"[]", checksum(b"[]"))
+            await store.append(lease, [commit("a", 1), namesake])
+            assert [each.position for each in await store.read_stream(("other", "a"), 0, 9)] == [2]
+
     async def test_an_older_lease_writes_nothing(self) -> None:
         async with self.store() as store:
             old = await store.acquire(0)
@@ -179,6 +193,18 @@ class EventStoreContract(ABC):
             )
             assert [type(each) for each in results] == [Fenced] * 5 + [type(None)]
             assert [each.aggregate_id for each in await store.read_partition(0, 0, 10)] == ["n"]
+
+    async def test_of_two_appends_on_one_lease_only_one_wins(self) -> None:
+        async with self.store() as store:
+            lease = await store.acquire(0)
+            results = await asyncio.gather(
+                *(store.append(lease, [commit(name, 1)]) for name in ("x", "y")),
+                return_exceptions=True,
+            )
+            (stored,) = await store.read_partition(0, 0, 10)
+            won = {name for name, each in zip(("x", "y"), results, strict=True) if each is None}
+            assert won == {stored.aggregate_id}
+            assert [type(each) for each in results if each is not None] == [Fenced]
 
     async def test_partitions_count_their_positions_apart(self) -> None:
         async with self.store(partitions=2) as store:
@@ -264,7 +290,8 @@ class EventStoreContract(ABC):
             lease = await store.acquire(0)
             fail.arm(AFTER_COMMIT)
             with pytest.raises(CommitOutcomeUnknown):
-                await store.append(lease, [commit("a", 1)])
+                await store.append(lease, [commit("a", 1, 1, (INSERT,))])
+            assert len(await store.read_rows("totals")) == 1
             with pytest.raises(StoreUnavailable):
                 await store.append(lease, [commit("b", 1)])
             renewed = await store.acquire(0)
@@ -280,9 +307,10 @@ class EventStoreContract(ABC):
             assert await store.load_snapshot(stream) is None
             newer = StoredSnapshot(*stream, 7, 1, b"\x00seven", checksum(b"\x00seven"))
             older = StoredSnapshot(*stream, 3, 1, b"three", checksum(b"three"))
-            for snapshot in (newer, older):
+            for snapshot, kept in ((older, older), (newer, newer), (older, newer)):
                 await store.save_snapshot(snapshot)
-            assert await store.load_snapshot(stream) == newer
+                assert await store.load_snapshot(stream) == kept
+            assert await store.load_snapshot(("counter", "b")) is None
 
     async def test_close_may_be_called_twice_and_ends_the_store(self) -> None:
         store = await self.open_store()
@@ -291,6 +319,10 @@ class EventStoreContract(ABC):
         await store.close()
         with pytest.raises(StoreUnavailable):
             await store.append(lease, [commit("a", 1)])
+        with pytest.raises(StoreUnavailable):
+            await store.acquire(0)
+        with pytest.raises(StoreUnavailable):
+            await store.read_partition(0, 0, 10)
 
     async def _assert_empty(self, store: EventStore) -> None:
         assert await store.read_partition(0, 0, 10) == []
