@@ -10,293 +10,317 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
-import msgspec
-import numpy as np
 import typer
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
+from engine.errors import ConfigError
 from engine.runtime import tune_garbage_collector
-from loadtest import bench_runs
-from loadtest.machine import Machine, describe_machine, source_commit
+from loadtest import bench_ceilings, bench_runs
+from loadtest.bench_ceilings import BUYERS, LIST_SIZE, WrongAnswer
+from loadtest.bench_report import BenchAudit, BenchRun, Figure, figure, table_of, write
+from loadtest.machine import describe_machine, source_commit
 
-BOOTSTRAP_SAMPLES = 2_000
 LONELY_ORDERS = 300
-UUID_OPTION, SHORT_OPTION = "uuid", "short"
+HISTORY_EVENTS: Final = 10_000_000
+MEMORY_REPEATS_MAX: Final = 3
+PIPE_COLUMNS: Final = 200
+MEMORY_KINDS: Final = (
+    ("short ids", 250, "short", "on"),
+    ("UUID ids", 250, "uuid", "on"),
+    ("short ids, no snapshots", None, "short", "off"),
+    ("UUID ids, no snapshots", None, "uuid", "off"),
+)
+"""Name, budget in bytes, and the options of `bench_memory`."""
 
-
-class Figure(msgspec.Struct, frozen=True):
-    """One measured figure: the median of `repeats` with its bootstrap 95 % interval.
-
-    `budget` is what must be reached (`at_least`) or not exceeded; `ceiling` is the median of the
-    same thing without the engine, measured in alternation with it.
-    """
-
-    name: str
-    unit: str
-    repeats: list[float]
-    median: float
-    low: float
-    high: float
-    budget: float
-    at_least: bool
-    ceiling: float | None = None
-    ceiling_name: str = ""
-
-    @property
-    def met(self) -> bool:
-        return self.median >= self.budget if self.at_least else self.median <= self.budget
-
-
-class BenchRun(msgspec.Struct, frozen=True, kw_only=True):
-    """`run.json` of a benchmark."""
-
-    schema: int = 1
-    kind: str = "bench"
-    started_at: str
-    commit: str
-    machine: Machine
-    config: dict[str, Any]
-    strategy: str = "group-commit"
-    figures: list[Figure]
-
-
-def figure(
-    name: str,
-    unit: str,
-    repeats: list[float],
-    budget: float,
-    *,
-    at_least: bool = True,
-    ceiling: list[float] | None = None,
-    ceiling_name: str = "",
-) -> Figure:
-    """Summarise repeats. The interval is the percentile bootstrap of the median (Efron 1979)."""
-    values = np.array(repeats)
-    rng = np.random.default_rng(1)
-    medians = np.median(rng.choice(values, (BOOTSTRAP_SAMPLES, len(values))), axis=1)
-    low, high = np.percentile(medians, [2.5, 97.5])
-    return Figure(
-        name,
-        unit,
-        repeats,
-        float(np.median(values)),
-        float(low),
-        float(high),
-        budget,
-        at_least,
-        float(np.median(ceiling)) if ceiling else None,
-        ceiling_name,
-    )
+BY_AUDIT: Final = "audit"
+BY_ROW: Final = "stock row"
+BY_REPEATS: Final = "stock row, repeats"
 
 
 class Bench:
     """Runs every benchmark in stores of its own below `place`."""
 
-    def __init__(self, place: Path, repeats: int, scale: float, history_events: int) -> None:
+    def __init__(
+        self, place: Path, repeats: int, scale: float, history_events: int | None = None
+    ) -> None:
         self._place = place
         self._repeats = repeats
-        self._orders = max(bench_runs.LIST_SIZE * 2, int(500_000 * scale))
+        self._orders = max(LIST_SIZE * 2, int(500_000 * scale))
         self._resident_orders = max(20_000, int(1_000_000 * scale))
-        self._history_events = history_events
+        self._history_events = history_events or max(LIST_SIZE, int(HISTORY_EVENTS * scale))
+        self._audited = bench_runs.Audited()
 
     def config(self) -> dict[str, Any]:
+        """Every number that shapes the run."""
         return {
-            "buyers": bench_runs.BUYERS,
-            "list_size": bench_runs.LIST_SIZE,
+            "buyers": BUYERS,
+            "list_size": LIST_SIZE,
+            "lists_under_way": bench_runs.LISTS_UNDER_WAY,
             "orders": self._orders,
+            "lonely_orders": LONELY_ORDERS,
             "resident_orders": self._resident_orders,
             "history_events": self._history_events,
             "repeats": self._repeats,
         }
 
-    def steps(self) -> list[tuple[str, Callable[[], Awaitable[list[Figure]]]]]:
-        return [
-            ("individual awaits", self.individual),
-            ("lists", self.lists),
-            ("lonely order", self.lonely),
-            ("memory", self.memory),
-            ("replay", self.replay),
-            ("history length", self.history),
-        ]
+    def steps(self) -> dict[str, Callable[[], Awaitable[list[Figure]]]]:
+        """Every benchmark by its name."""
+        return {
+            "individual": self.individual,
+            "lists": self.lists,
+            "lonely": self.lonely,
+            "memory": self.memory,
+            "replay": self.replay,
+            "history": self.history,
+        }
+
+    def run(self, name: str) -> list[Figure]:
+        """Run one benchmark. Raises WrongAnswer when its check fails."""
+        return asyncio.run(_finish(self.steps()[name]()))
+
+    def audit(self) -> BenchAudit:
+        """What the audits so far replayed; one that found something has raised WrongAnswer."""
+        return BenchAudit(True, self._audited.events)
 
     async def individual(self) -> list[Figure]:
         limited: list[float] = []
         free: list[float] = []
-        loops: list[float] = []
+        ceilings: dict[str, list[float]] = {"loop alone": [], "store alone": []}
         for _ in range(self._repeats):
-            limited.append(await bench_runs.individual(self._new(), self._orders, 2))
-            free.append(await bench_runs.individual(self._new(), self._orders, 0))
-            loops.append(await bench_runs.bare_loop(self._orders))
+            limited.append(await bench_runs.individual(self._new(), self._orders, 2, self._audited))
+            ceilings["loop alone"].append(await bench_ceilings.bare_loop(self._orders))
+            free.append(await bench_runs.individual(self._new(), self._orders, 0, self._audited))
+            ceilings["store alone"].append(await self._bare_store())
         name = "2,000 buyers, each awaiting its own order"
         return [
-            figure(title, "orders/s", values, 100_000, ceiling=loops, ceiling_name="loop alone")
-            for title, values in ((name, free), (f"{name}, limit per buyer", limited))
+            figure(title, "orders/s", values, 100_000, ceilings=ceilings, checked=BY_AUDIT)
+            for title, values in ((f"{name}, limit per buyer", limited), (name, free))
         ]
 
     async def lists(self) -> list[Figure]:
         limited: list[float] = []
         free: list[float] = []
+        plain: list[float] = []
         bare: list[float] = []
-        batches = -(-self._orders // bench_runs.LIST_SIZE)
         for _ in range(self._repeats):
-            limited.append(await bench_runs.lists(self._new(), self._orders, 2))
-            free.append(await bench_runs.lists(self._new(), self._orders, 0))
-            bare.append(await bench_runs.bare_store(self._new(), batches))
+            limited.append(await self._lists(2))
+            bare.append(await self._bare_store())
+            free.append(await self._lists(0))
+            plain.append(await self._lists(2, snapshots=False))
         name = "orders in lists of 8,190"
+        kinds = (
+            (f"{name}, limit per buyer", limited, 400_000),
+            (name, free, 400_000),
+            (f"{name}, limit per buyer, no snapshots", plain, None),
+        )
+        ceilings = {"store alone": bare}
         return [
-            figure(title, "orders/s", values, 400_000, ceiling=bare, ceiling_name="store alone")
-            for title, values in ((name, free), (f"{name}, limit per buyer", limited))
+            figure(title, "orders/s", values, budget, ceilings=ceilings, checked=BY_AUDIT)
+            for title, values, budget in kinds
         ]
 
     async def lonely(self) -> list[Figure]:
-        ratios: list[float] = []
+        ours: list[float] = []
+        bare: list[float] = []
         for _ in range(self._repeats):
-            ours, bare = await bench_runs.lonely(self._new(), LONELY_ORDERS)
-            ratios.append(ours / bare)
-        name = "one lonely order / a bare commit"
-        return [figure(name, "x", ratios, 1.5, at_least=False)]
+            order_ms, bare_ms = await bench_runs.lonely(self._new(), LONELY_ORDERS, self._audited)
+            ours.append(order_ms)
+            bare.append(bare_ms)
+        ratios = [each / other for each, other in zip(ours, bare, strict=True)]
+        name = "one lonely order"
+        ceilings = {"bare commit": bare}
+        return [
+            figure(f"{name} / a bare commit", "x", ratios, 1.5, at_least=False, checked=BY_AUDIT),
+            figure(name, "ms", ours, None, at_least=False, ceilings=ceilings, checked=BY_AUDIT),
+        ]
 
     async def memory(self) -> list[Figure]:
         figures: list[Figure] = []
-        for ids, name in ((SHORT_OPTION, "short ids"), (UUID_OPTION, "UUID ids")):
-            values: list[float] = []
-            for _ in range(min(3, self._repeats)):
-                command = [
-                    *(sys.executable, "-m", "loadtest.bench_memory"),
-                    *(str(self._new()), str(self._resident_orders), ids),
-                ]
-                done = await asyncio.to_thread(
-                    subprocess.run, command, check=True, capture_output=True, text=True
-                )
-                values.append(float(done.stdout))
-            title = f"resident memory an accepted order, {name}"
-            figures.append(figure(title, "bytes", values, 250, at_least=False))
+        for name, budget, *options in MEMORY_KINDS:
+            values = [
+                await self._resident_bytes(options)
+                for _ in range(min(MEMORY_REPEATS_MAX, self._repeats))
+            ]
+            title = f"memory an accepted order, limit per buyer, {name}"
+            figures.append(figure(title, "bytes", values, budget, at_least=False, checked=BY_ROW))
         return figures
 
     async def replay(self) -> list[Figure]:
-        path = self._new()
-        orders = self._resident_orders // bench_runs.LIST_SIZE * bench_runs.LIST_SIZE
-        await bench_runs.lists(path, orders, 2)
-        values: list[float] = []
+        orders = -(-self._resident_orders // LIST_SIZE) * LIST_SIZE
+        plain, helped = self._new(), self._new()
+        await bench_runs.lists(plain, orders, 2, self._audited, snapshots=False)
+        await bench_runs.lists(helped, orders, 2, self._audited)
+        covered = await bench_runs.snapshot_version(helped) / (orders + 1)
+        without: list[float] = []
+        with_one: list[float] = []
+        bare: list[float] = []
         for _ in range(self._repeats):
-            copy = self._new()
-            shutil.copy(path, copy)
-            values.append(await bench_runs.replay(copy, orders))
-        return [figure("replay at start, limit per buyer", "events/s", values, 300_000)]
+            without.append(await bench_runs.replay(self._copy(plain), orders))
+            bare.append(await bench_ceilings.bare_read(plain))
+            with_one.append(await bench_runs.replay(self._copy(helped), orders))
+        name = "replay at start, limit per buyer"
+        ceilings = {"read and decode": bare}
+        return [
+            figure(
+                f"{name}, no snapshot",
+                "events/s",
+                without,
+                300_000,
+                ceilings=ceilings,
+                checked=BY_REPEATS,
+            ),
+            figure(
+                f"{name}, with a snapshot of {covered:.0%}",
+                "events/s",
+                with_one,
+                None,
+                ceilings=ceilings,
+                checked=BY_REPEATS,
+            ),
+        ]
 
     async def history(self) -> list[Figure]:
         path = self._new()
-        orders = -(-self._history_events // bench_runs.LIST_SIZE) * bench_runs.LIST_SIZE
-        await bench_runs.lists(path, orders, 0, prefix="past")
-        ratios: list[float] = []
+        orders = -(-self._history_events // LIST_SIZE) * LIST_SIZE
+        # A snapshot is due at other orders of a full store than of an empty one, so there are none.
+        await bench_runs.lists(path, orders, 0, prefix="past", snapshots=False)
+        full: list[float] = []
+        empty: list[float] = []
         for repeat in range(self._repeats):
-            full = await bench_runs.lists(path, self._orders, 0, prefix=f"now{repeat}")
-            empty = await bench_runs.lists(self._new(), self._orders, 0)
-            ratios.append(full / empty)
-        name = f"lists after {self._history_events:,} events of the SKU / on an empty store"
-        return [figure(name, "x", ratios, 0.9)]
+            prefix = f"now{repeat}"
+            full.append(
+                await bench_runs.lists(path, self._orders, 0, prefix=prefix, snapshots=False)
+            )
+            empty.append(
+                await bench_runs.lists(self._new(), self._orders, 0, prefix=prefix, snapshots=False)
+            )
+        ratios = [each / other for each, other in zip(full, empty, strict=True)]
+        name = f"lists after {self._history_events:,} events of the SKU"
+        ceilings = {"empty store": empty}
+        return [
+            figure(f"{name} / on an empty store", "x", ratios, 0.9, checked=BY_ROW),
+            figure(name, "orders/s", full, None, ceilings=ceilings, checked=BY_ROW),
+        ]
+
+    async def _lists(self, limit_per_buyer: int, *, snapshots: bool = True) -> float:
+        return await bench_runs.lists(
+            self._new(), self._orders, limit_per_buyer, self._audited, snapshots=snapshots
+        )
+
+    async def _bare_store(self) -> float:
+        return await bench_ceilings.bare_store(self._new(), -(-self._orders // LIST_SIZE))
+
+    async def _resident_bytes(self, options: list[str]) -> float:
+        command = [
+            *(sys.executable, "-m", "loadtest.bench_memory"),
+            *(str(self._new()), str(self._resident_orders), *options),
+        ]
+        done = await asyncio.to_thread(
+            subprocess.run, command, check=False, capture_output=True, text=True
+        )
+        if done.returncode:
+            raise WrongAnswer(f"the process that measures memory failed:\n{done.stderr}")
+        return float(done.stdout)
+
+    def _copy(self, path: Path) -> Path:
+        # Replaying adds an order, and the next repeat is to find the same events.
+        copy = self._new()
+        shutil.copy(path, copy)
+        return copy
 
     def _new(self) -> Path:
         return Path(tempfile.mkdtemp(dir=self._place)) / "sale.db"
 
 
-def table_of(run: BenchRun) -> Table:
-    table = Table(title="Budgets, SQLite", title_justify="left", box=None, pad_edge=False)
-    for column in ("figure", "median", "95 % interval", "ceiling", "budget", ""):
-        table.add_column(column, justify="left" if column in ("figure", "") else "right")
-    for each in run.figures:
-        table.add_row(*_cells(each))
-    return table
+async def _finish(step: Awaitable[list[Figure]]) -> list[Figure]:
+    return await step
 
 
-def _cells(each: Figure) -> list[str]:
-    ceiling = f"{_text(each.ceiling)} ({each.ceiling_name})" if each.ceiling else ""
-    sign = ">=" if each.at_least else "<="
-    return [
-        f"{each.name}, {each.unit}",
-        _text(each.median),
-        f"{_text(each.low)} to {_text(each.high)}",
-        ceiling,
-        f"{sign} {_text(each.budget)}",
-        "met" if each.met else "MISSED",
-    ]
-
-
-def _text(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:,.2f}"
-
-
-def write(run: BenchRun, out: Path) -> None:
-    """Write run.json and a README.md with the table, into a new folder."""
-    out.mkdir(parents=True, exist_ok=True)
-    encoded = msgspec.json.format(msgspec.json.encode(run), indent=2)
-    (out / "run.json").write_bytes(encoded + b"\n")
-    machine = run.machine
-    lines = [
-        f"# Benchmark of {run.started_at[:10]}, commit {run.commit[:12]}",
-        "",
-        (
-            f"{machine.cores} x {machine.cpu}, {machine.memory_gib:g} GiB, {machine.kernel}, "
-            f"{machine.python}; {machine.store} {machine.store_version}, {machine.durability}."
-        ),
-        (
-            f"Settings: {', '.join(f'{key} {value:,}' for key, value in run.config.items())}. "
-            "The load generator shares the cores. Medians of the repeats; run.json holds every one."
-        ),
-        "",
-        "| figure | median | 95 % interval | ceiling of the same run | budget | |",
-        "|---|---|---|---|---|---|",
-        *(f"| {' | '.join(_cells(each))} |" for each in run.figures),
-    ]
-    (out / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def main(
-    out: Annotated[
-        Path | None, typer.Option(help="Where to write; default results/bench-*.")
-    ] = None,
-    repeats: Annotated[int, typer.Option(min=1, max=100)] = 5,
-    scale: Annotated[float, typer.Option(min=0.001, max=10)] = 1.0,
-    history_events: Annotated[int, typer.Option(min=1)] = 10_000_000,
-) -> None:
-    """Measure the budgets of the embedded store. A wrong answer fails the run."""
-    started = datetime.now(UTC)
+def measure(bench: Bench, names: list[str], place: Path, started: datetime) -> BenchRun:
+    """Run the benchmarks `names` with a progress bar. Raises WrongAnswer when a check fails."""
     commit = source_commit()
-    out = out or Path("results") / f"bench-{started:%Y-%m-%d}-{commit[:8]}"
-    out.mkdir(parents=True, exist_ok=True)
-    tune_garbage_collector()
     figures: list[Figure] = []
-    console = Console()
-    # Beside the results, because a temporary directory may live in memory, where fsync costs nothing.
-    with tempfile.TemporaryDirectory(dir=out, prefix="stores-") as place:
-        bench = Bench(Path(place), repeats, scale, history_events)
-        steps = bench.steps()
-        with Progress(console=Console(stderr=True)) as progress:
-            task = progress.add_task("benchmarks", total=len(steps))
-            for name, step in steps:
-                progress.update(task, description=name)
-                figures += asyncio.run(collect(step))
-                progress.advance(task)
-        info = asyncio.run(bench_runs.store_info(Path(place) / "info.db"))
-    run = BenchRun(
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("benchmarks", total=len(names))
+        for name in names:
+            progress.update(task, description=name)
+            figures += bench.run(name)
+            progress.advance(task)
+    info = asyncio.run(bench_runs.store_info(place / "info.db"))
+    return BenchRun(
         started_at=started.isoformat(timespec="seconds"),
         commit=commit,
         machine=describe_machine(info),
         config=bench.config(),
+        audit=bench.audit(),
         figures=figures,
     )
-    write(run, out)
+
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def bench(
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write to.", show_default="results/bench-DATE-COMMIT"),
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, max=100, help="Times each is measured.")] = 5,
+    scale: Annotated[
+        float, typer.Option(min=0.001, max=10, help="Share of the orders of a full run.")
+    ] = 1.0,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="individual, lists, lonely, memory, replay or history; repeatable."),
+    ] = None,
+    history_events: Annotated[
+        int | None,
+        typer.Option(min=1, help="Events of the long history.", show_default="10,000,000 x scale"),
+    ] = None,
+) -> None:
+    """Measure the budgets of the embedded store beside the ceilings of this machine.
+
+    A missed budget is printed and exits with 0; a wrong answer exits with 1 and writes nothing.
+    """
+    started = datetime.now(UTC)
+    out = out or Path("results") / f"bench-{started:%Y-%m-%d}-{source_commit()[:8]}"
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        # Beside the results: a directory for temporary files may live in memory, where fsync
+        # costs nothing.
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".bench-stores-") as place:
+            runs = Bench(Path(place), repeats, scale, history_events)
+            names = _names(runs, only)
+            tune_garbage_collector()
+            run = measure(runs, names, Path(place), started)
+        write(run, out)
+    except WrongAnswer as error:
+        typer.echo(f"wrong answer, nothing is written: {error}", err=True)
+        raise typer.Exit(1) from None
+    except ConfigError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    except OSError as error:
+        typer.echo(f"error: cannot write to {out.parent}: {error.strerror}", err=True)
+        raise typer.Exit(2) from None
+    # A table squeezed into the 80 columns of a pipe cannot be read.
+    console = Console() if sys.stdout.isatty() else Console(width=PIPE_COLUMNS)
     console.print(table_of(run))
     console.print(f"written: {out}/run.json and README.md")
 
 
-async def collect(step: Callable[[], Awaitable[list[Figure]]]) -> list[Figure]:
-    return await step()
+def _names(runs: Bench, only: list[str] | None) -> list[str]:
+    """Return the benchmarks to run, in their order. Raises BadParameter for an unknown one."""
+    known = list(runs.steps())
+    for name in only or ():
+        if name not in known:
+            raise typer.BadParameter(f"{name!r} is not one of: {', '.join(known)}")
+    return [name for name in known if not only or name in only]
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

@@ -1,4 +1,7 @@
-"""`python -m loadtest.bench_memory STORE ORDERS short|uuid`: bytes an order, in a fresh process."""
+"""Bytes an order, in a fresh process: `python -m loadtest.bench_memory STORE ORDERS IDS SNAPSHOTS`.
+
+IDS is short or uuid, SNAPSHOTS is on or off.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from pathlib import Path
 from loadtest.bench_runs import resident_bytes
 
 if __name__ == "__main__":
-    store, orders, ids = sys.argv[1:]
-    figure = asyncio.run(resident_bytes(Path(store), int(orders), uuid_ids=ids == "uuid"))
-    sys.stdout.write(f"{figure}\n")
+    store, orders, ids, snapshots = sys.argv[1:]
+    run = resident_bytes(
+        Path(store), int(orders), uuid_ids=ids == "uuid", snapshots=snapshots == "on"
+    )
+    sys.stdout.write(f"{asyncio.run(run)}\n")

@@ -1,0 +1,161 @@
+"""What a benchmark writes: figures with their intervals, run.json and a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from rich.table import Table
+
+from engine.errors import ConfigError
+from loadtest.machine import Machine
+from loadtest.results import RUN_FILE, SCHEMA, Kind, Strategy
+
+BOOTSTRAP_SAMPLES: Final = 2_000
+COLUMNS: Final = ("figure", "median", "95 % interval", "ceiling", "share", "budget", "", "checked")
+
+
+class Ceiling(msgspec.Struct, frozen=True):
+    """The same thing without the engine, in the unit of its figure, measured in turn with it."""
+
+    name: str
+    repeats: list[float]
+    median: float
+
+
+class Figure(msgspec.Struct, frozen=True, kw_only=True):
+    """One measured figure: the median of `repeats` with its bootstrap 95 % interval.
+
+    `budget` is what must be reached (`at_least`) or not exceeded, null for a figure that only
+    explains another one. `checked` says how the answers behind it were proved.
+    """
+
+    name: str
+    unit: str
+    repeats: list[float]
+    median: float
+    low: float
+    high: float
+    budget: float | None
+    at_least: bool
+    met: bool | None
+    ceilings: list[Ceiling]
+    checked: str
+
+
+class BenchAudit(msgspec.Struct, frozen=True):
+    """What the audits of all repeats replayed. A run with a failed check is not written."""
+
+    ok: bool
+    checked_events: int
+
+
+class BenchRun(msgspec.Struct, frozen=True, kw_only=True):
+    """`run.json` of a benchmark."""
+
+    schema: int = SCHEMA
+    kind: Kind = "bench"
+    started_at: str
+    commit: str
+    seed: int | None = None
+    machine: Machine
+    config: dict[str, Any]
+    strategy: Strategy = "group-commit"
+    audit: BenchAudit
+    figures: list[Figure]
+
+
+def figure(
+    name: str,
+    unit: str,
+    repeats: list[float],
+    budget: float | None,
+    *,
+    checked: str,
+    at_least: bool = True,
+    ceilings: dict[str, list[float]] | None = None,
+) -> Figure:
+    """Summarise repeats. The interval is the percentile bootstrap of the median (Efron 1979)."""
+    values = np.array(repeats)
+    rng = np.random.default_rng(1)
+    medians = np.median(rng.choice(values, (BOOTSTRAP_SAMPLES, len(values))), axis=1)
+    low, high = np.percentile(medians, [2.5, 97.5])
+    median = float(np.median(values))
+    met = None
+    if budget is not None:
+        met = median >= budget if at_least else median <= budget
+    return Figure(
+        name=name,
+        unit=unit,
+        repeats=repeats,
+        median=median,
+        low=float(low),
+        high=float(high),
+        budget=budget,
+        at_least=at_least,
+        met=met,
+        ceilings=[
+            Ceiling(title, measured, float(np.median(measured)))
+            for title, measured in (ceilings or {}).items()
+        ],
+        checked=checked,
+    )
+
+
+def table_of(run: BenchRun) -> Table:
+    """Return the figures as a table for the terminal."""
+    table = Table(title="Budgets, SQLite", title_justify="left", box=None, pad_edge=False)
+    for column in COLUMNS:
+        table.add_column(column, justify="left" if column in ("figure", "checked") else "right")
+    for each in run.figures:
+        table.add_row(*(cell.replace("; ", "\n") for cell in _cells(each)))
+    return table
+
+
+def write(run: BenchRun, out: Path) -> None:
+    """Write run.json and a README.md with the table. Raises ConfigError when it cannot."""
+    machine = run.machine
+    lines = [
+        f"# Benchmark of {run.started_at[:10]}, commit {run.commit[:12]}",
+        "",
+        (
+            f"{machine.cores} x {machine.cpu}, {machine.memory_gib:g} GiB, {machine.kernel}, "
+            f"{machine.python}; {machine.store} {machine.store_version}, {machine.durability}."
+        ),
+        (
+            f"Settings: {', '.join(f'{key} {value:,}' for key, value in run.config.items())}. "
+            "The load generator shares the cores. Medians of the repeats; run.json holds every one."
+        ),
+        f"The audits of this run replayed {run.audit.checked_events:,} events and found nothing.",
+        "",
+        f"| {' | '.join(COLUMNS)} |",
+        "|---" * len(COLUMNS) + "|",
+        *(f"| {' | '.join(_cells(each))} |" for each in run.figures),
+    ]
+    encoded = msgspec.json.format(msgspec.json.encode(run), indent=2)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / RUN_FILE).write_bytes(encoded + b"\n")
+        (out / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write results to {out}: {error.strerror}") from None
+
+
+def _cells(each: Figure) -> list[str]:
+    sign = ">=" if each.at_least else "<="
+    return [
+        f"{each.name}, {each.unit}",
+        _text(each.median),
+        f"{_text(each.low)} to {_text(each.high)}",
+        "; ".join(f"{_text(ceiling.median)} ({ceiling.name})" for ceiling in each.ceilings),
+        "; ".join(f"{each.median / ceiling.median:.0%}" for ceiling in each.ceilings),
+        "" if each.budget is None else f"{sign} {_text(each.budget)}",
+        {True: "met", False: "MISSED", None: ""}[each.met],
+        each.checked,
+    ]
+
+
+def _text(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:,.2f}"
