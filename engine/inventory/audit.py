@@ -19,11 +19,11 @@ import msgspec
 from engine.cqrs.event_store import EventReader, StoredCommit, Value
 from engine.errors import StreamKey
 from engine.inventory.audit_history import HistoryMatch
-from engine.inventory.audit_report import AuditCheck, AuditReport, report_lines
+from engine.inventory.audit_report import AuditCheck, AuditReport
 from engine.inventory.audit_sale import AnySaleEvent, SaleChecks, Sku
 from engine.inventory.history import History
 
-__all__ = ["AuditCheck", "AuditReport", "audit", "report_lines"]
+__all__ = ["AuditCheck", "AuditReport", "audit"]
 
 PAGE_COMMITS: Final = 64
 """Commits read at once. At 8,190 events each that is about 40 MB of JSON."""

@@ -1,4 +1,4 @@
-"""What an audit says: its checks, its figures, and both as plain lines of text."""
+"""What an audit says: its checks and its figures."""
 
 from __future__ import annotations
 
@@ -54,27 +54,3 @@ class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
     streams: int
     checks: tuple[AuditCheck, ...]
     notes: tuple[str, ...] = ()
-
-
-def report_lines(report: AuditReport, findings_max: int = 5) -> list[str]:
-    """Render a report as lines of plain text; at most `findings_max` findings a check."""
-    lines: list[str] = []
-    width = max((len(check.name) for check in report.checks), default=0)
-    for check in report.checks:
-        verdict = "ok    " if check.ok else "FAILED"
-        lines.append(f"{verdict}  {check.name:<{width}}  {check.checked:,} {check.unit}")
-        lines += [f"          {finding}" for finding in check.findings[:findings_max]]
-        more = check.found - min(findings_max, len(check.findings))
-        if more:
-            lines.append(f"          and {more:,} more")
-    lines += [f"note    {note}" for note in report.notes]
-    size = f"{report.checked_events:,} events, {report.streams:,} streams"
-    if report.ok:
-        lines.append(f"Audit passed: {size}.")
-    else:
-        lines.append(
-            f"Audit FAILED: {size}; {report.oversold:,} units oversold, {report.lost:,} orders "
-            f"lost, {report.phantom:,} phantom, {report.duplicated:,} duplicated, "
-            f"{report.over_limit:,} over the limit."
-        )
-    return lines

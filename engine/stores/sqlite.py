@@ -107,9 +107,10 @@ class SqliteStore(SqliteReads):
         if self._closed:
             return
         self._closed = True
+        # The reader goes first: the last connection to close removes the log it has emptied.
+        await self._close_reader()
         self._write_worker.post(self._close_writer)
         await self._write_worker.close()
-        await self._close_reader()
         self._lock.release()
 
     # -- on the writer thread
@@ -216,6 +217,8 @@ class SqliteStore(SqliteReads):
                     snapshot.checksum,
                     snapshot.state,
                 ),
+                # The statement cache would keep the state, which may be hundreds of MB, alive.
+                can_cache=False,
             )
 
         try:

@@ -139,7 +139,8 @@ class SqliteReader(SqliteReads):
     async def open(cls, path: str) -> SqliteReader:
         """Open the store at `path`; it is never created or changed.
 
-        Raises ConfigError when there is no store, SchemaMismatch, StoreUnavailable.
+        Raises ConfigError when there is no store or its place is read-only, SchemaMismatch,
+        StoreUnavailable.
         """
         worker = Worker("sqlite-open")
         try:
@@ -155,6 +156,12 @@ class SqliteReader(SqliteReads):
         reader = open_for_reading(path)
         try:
             return cls(path, read_layout(reader, path), reader)
+        except apsw.CantOpenError:
+            reader.close(True)
+            raise ConfigError(
+                f"cannot read {path}: SQLite keeps {path}-shm beside it while it reads; copy a "
+                "store that is in a read-only place to a folder that can be written"
+            ) from None
         except BaseException as error:
             reader.close(True)
             raise translate(error, f"cannot open {path}") from error

@@ -13,7 +13,7 @@ import pytest
 
 import engine.inventory
 from engine.errors import StoreUnavailable
-from engine.inventory.audit import PAGE_COMMITS, AuditReport, report_lines
+from engine.inventory.audit import PAGE_COMMITS, AuditReport
 from engine.inventory.events import Reserved, Restocked, SaleOpened, SalePaused, Withdrawn
 from engine.inventory.history import History
 from tests.inventory.proving import CHECKS, findings, honest, orders_of_honest, prove, red
@@ -255,31 +255,6 @@ def test_a_store_that_cannot_be_read_is_an_error_and_no_verdict() -> None:
     books.on_read = fail
     with pytest.raises(StoreUnavailable, match="the disk is gone"):
         prove(books)
-
-
-# -- as text
-
-
-def test_a_passed_audit_reads_as_one() -> None:
-    lines = report_lines(prove(honest()))
-    assert " ".join(lines[0].split()) == "ok positions of every partition are gapless 6 commits"
-    assert lines[-1] == "Audit passed: 11 events, 2 streams."
-    assert len(lines) == 10
-
-
-def test_a_failed_audit_shows_its_findings_and_how_many_more() -> None:
-    books = Books()
-    orders = [Reserved(f"r{number}", "bob", 1) for number in range(30)]
-    books.write("A", SaleOpened("1", 100, 2), *orders)
-    lines = report_lines(prove(books), findings_max=2)
-    at = next(number for number, line in enumerate(lines) if line.startswith("FAILED"))
-    assert "no buyer went above the limit" in lines[at]
-    assert "'bob' holds 3 where 2 are allowed" in lines[at + 1]
-    assert lines[at + 3].strip() == "and 26 more"
-    assert lines[-1] == (
-        "Audit FAILED: 31 events, 1 streams; 0 units oversold, 0 orders lost, 0 phantom, "
-        "0 duplicated, 28 over the limit."
-    )
 
 
 # -- independence

@@ -165,6 +165,11 @@ async def test_a_killed_writer_loses_nothing_that_it_acknowledged(path: Path) ->
         await store.append(lease, [commit("a", len(stored) + 1, 1, add(1, len(stored) + 1))])
 
 
+async def test_a_clean_close_leaves_one_file_and_its_lock(path: Path) -> None:
+    await write_one(path, commit("a", 1))
+    assert set(files_in(path.parent)) == {path.name, f"{path.name}.lock"}
+
+
 async def test_a_second_process_is_refused_and_told_who_writes(path: Path) -> None:
     async with writing_process(path) as (process, said):
         assert said == "open"
