@@ -18,8 +18,9 @@ help: ## Show this list
 install: $(STAMP) ## Create .venv with the locked dependencies and this project, editable
 
 demo: $(STAMP) ## Sell 500 units to 10,000 buyers on a real SQLite file and audit the result
-	$(BIN)/seckill simulate --config configs/embedded.toml --buyers 10000 --skus 1 --stock 500 \
-		--limit-per-buyer 2 --duplicates 0.05 --seed 7 --out "runs/demo-$$(date +%Y%m%d-%H%M%S)"
+	$(BIN)/seckill simulate --config configs/embedded.toml --buyers 10000 --orders-per-buyer 3 \
+		--arrival ramp --seconds 5 --stock 500 --limit-per-buyer 1 --duplicates 0.05 --seed 7 \
+		--out "runs/demo-$$(date +%Y%m%d-%H%M%S)"
 
 test: $(STAMP) ## Check style, types and import layers, then run every test
 	@echo "==> ruff check" && $(BIN)/ruff check .

@@ -6,8 +6,10 @@ What a command needs is imported inside it, so that `seckill --help` answers at 
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +21,8 @@ from engine.errors import ConfigError, InvalidCommand, SchemaMismatch, SeckillEr
 from loadtest import options
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from engine.config import Settings
     from engine.inspection import SkuView, StoreView
     from engine.inventory.audit import AuditReport
@@ -48,7 +52,9 @@ app = typer.Typer(
 StoreToRead = Annotated[
     str,
     typer.Option(
-        "--store-url", help="The store to read, sqlite:PATH. An engine may be writing to it."
+        "--store-url",
+        metavar="URL",
+        help="The store to read, sqlite:PATH. An engine may be writing to it.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
@@ -144,7 +150,10 @@ def audit(
     store_url: StoreToRead,
     history: Annotated[
         Path | None,
-        typer.Option(help="The client's history file: every answer in it must be in the store."),
+        typer.Option(
+            metavar="FILE",
+            help="The client's history file: every answer in it must be in the store.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -154,16 +163,14 @@ def audit(
     2: the store or the history cannot be read.
     """
     report = _interruptible(lambda: asyncio.run(_audit(store_url, history)))
-    if as_json:
-        _print_json(report)
-    else:
-        from rich.console import Console
+    with _printing() as console:
+        if as_json:
+            _print_json(report)
+        else:
+            from loadtest.summary import print_audit, verdict
 
-        from loadtest.summary import print_audit, verdict
-
-        console = Console()
-        print_audit(console, report)
-        console.print(verdict(report), style="bold", highlight=False)
+            print_audit(console, report)
+            console.print(verdict(report), style="bold", highlight=False)
     if not report.ok:
         raise typer.Exit(1)
 
@@ -172,18 +179,20 @@ def audit(
 def inspect(
     store_url: StoreToRead,
     sku: Annotated[str | None, typer.Argument(help="One SKU, with its last events.")] = None,
+    last: Annotated[
+        int, typer.Option(min=1, max=10_000, metavar="N", help="Events of the SKU to show.")
+    ] = 5,
     as_json: AsJson = False,
 ) -> None:
     """Show what a store holds: stock, streams, versions, positions."""
-    view = _interruptible(lambda: asyncio.run(_view(store_url, sku)))
-    if as_json:
-        _print_json(view)
-    else:
-        from rich.console import Console
+    view = _interruptible(lambda: asyncio.run(_view(store_url, sku, last)))
+    with _printing() as console:
+        if as_json:
+            _print_json(view)
+        else:
+            from engine.inspection import print_view
 
-        from engine.inspection import print_view
-
-        print_view(Console(), view, ROWS_SHOWN_MAX)
+            print_view(console, view, ROWS_SHOWN_MAX)
 
 
 def _load_settings(
@@ -237,30 +246,26 @@ def _run_simulation(plan: Plan, *, as_json: bool) -> None:
 
     from engine.runtime import tune_garbage_collector
     from loadtest.progress import show_progress
-    from loadtest.results import RUN_FILE, encode_run
-    from loadtest.simulate import simulate
+    from loadtest.results import RUN_FILE
+    from loadtest.simulate import simulate, unwatched
     from loadtest.summary import print_summary
 
     tune_garbage_collector()
-    errors = Console(stderr=True)
-    if as_json:
-        outcome = _interruptible(lambda: simulate(plan))
-        sys.stdout.write(encode_run(outcome.run).decode())
-    else:
-        outcome = _interruptible(lambda: simulate(plan, partial(show_progress, console=errors)))
-        print_summary(Console(), outcome, plan.workload)
+    errors = Console(stderr=True, soft_wrap=True)
+    watch = unwatched if as_json else partial(show_progress, console=errors)
+    outcome = _interruptible(lambda: simulate(plan, watch))
+    with _printing() as console:
+        if as_json:
+            _print_json(outcome.run)
+        else:
+            print_summary(console, outcome, plan.workload)
     if outcome.interrupted:
         errors.print(
             f"stopped; to go on, repeat the command with --out {plan.directory}", markup=False
         )
     elif not as_json:
-        errors.print(
-            f"written: {plan.directory / RUN_FILE}",
-            style="dim",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        where = plan.directory / RUN_FILE
+        errors.print(f"written: {where}", style="dim", markup=False, highlight=False)
     if outcome.exit_code:
         raise typer.Exit(outcome.exit_code)
 
@@ -278,13 +283,13 @@ async def _audit(store_url: str, history: Path | None) -> AuditReport:
         await reader.close()
 
 
-async def _view(store_url: str, sku: str | None) -> StoreView | SkuView:
+async def _view(store_url: str, sku: str | None, last: int) -> StoreView | SkuView:
     from engine.inspection import view_sku, view_store
     from engine.runtime import open_reader
 
     reader = await open_reader(store_url)
     try:
-        return await view_store(reader) if sku is None else await view_sku(reader, sku)
+        return await view_store(reader) if sku is None else await view_sku(reader, sku, last)
     finally:
         await reader.close()
 
@@ -294,6 +299,23 @@ def _interruptible(work: Callable[[], T]) -> T:
         return work()
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED_CODE) from None
+
+
+@contextmanager
+def _printing() -> Iterator[Console]:
+    """A console for results; a reader who has seen enough, such as `head`, ends the program.
+
+    It ends by the signal as other programs do, and not with exit code 1, which means "not proven".
+    All work is done and written down by then.
+    """
+    from rich.console import Console
+
+    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        yield Console()
+        sys.stdout.flush()
+    finally:
+        signal.signal(signal.SIGPIPE, before)
 
 
 def _print_json(record: object) -> None:

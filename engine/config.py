@@ -142,7 +142,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"cannot read config {path}: {error.strerror}") from None
+        # A relative path says little when the reader is not where they think they are.
+        raise ConfigError(f"cannot read config {path.absolute()}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"config {path} is not valid TOML: {error}") from None
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from rich.table import Table as Grid
 
 EVENTS_SHOWN: Final = 5
+"""Events of a SKU shown unless asked for more."""
+
 KNOWN_SHOWN: Final = 5
 
 
@@ -62,8 +64,8 @@ async def view_store(reader: EventReader) -> StoreView:
     return StoreView(reader.info, tuple(partitions), tuple(streams), tuple(rows))
 
 
-async def view_sku(reader: EventReader, sku: str) -> SkuView:
-    """Read one SKU.
+async def view_sku(reader: EventReader, sku: str, last: int = EVENTS_SHOWN) -> SkuView:
+    """Read one SKU and its `last` events.
 
     Raises ConfigError naming SKUs that exist, InvalidCommand, CorruptEvent, StoreUnavailable.
     """
@@ -77,17 +79,17 @@ async def view_sku(reader: EventReader, sku: str) -> SkuView:
         rest = f" and {more:,} more" if more > 0 else ""
         raise ConfigError(f"no SKU {sku!r} in this store; it has: {names or 'none'}{rest}")
     row = await reader.read_row(STOCK_TABLE.name, sku)
-    return SkuView(sku, row or {}, stream, await _last_events(reader, stream))
+    return SkuView(sku, row or {}, stream, await _last_events(reader, stream, last))
 
 
 async def _last_events(
-    reader: EventReader, stream: StreamInfo
+    reader: EventReader, stream: StreamInfo, last: int
 ) -> tuple[tuple[int, dict[str, Any]], ...]:
     """Decode the newest commits, looking back twice as far until enough events are found."""
     key = (stream.aggregate_type, stream.aggregate_id)
-    wanted = min(EVENTS_SHOWN, stream.version)
+    wanted = min(last, stream.version)
     codec = Codec(STOCK.events, STOCK.upcasters)
-    back = EVENTS_SHOWN
+    back = last
     while True:
         after = max(0, stream.version - back)
         commits = await reader.read_stream(key, after, stream.commits)
@@ -99,7 +101,7 @@ async def _last_events(
         for commit in commits
         for version, event in enumerate(codec.decode(commit), commit.first_version)
     ]
-    return tuple(events[-EVENTS_SHOWN:])
+    return tuple(events[-last:])
 
 
 def print_view(console: Console, view: StoreView | SkuView, rows_max: int) -> None:

@@ -190,9 +190,9 @@ async def open_reader(store_url: str) -> EventReader:
 
     Raises ConfigError for a missing file, a foreign file or a `memory:` URL, and SchemaMismatch.
     """
-    kind, path = _parse_url(store_url)
-    if kind == "memory":
+    if store_url == "memory:":
         raise ConfigError("a memory: store ends with its process; nobody else can read it")
+    _, path = _parse_url(store_url, memory=False)
     from engine.stores.sqlite import SqliteReader
 
     return await SqliteReader.open(path)
@@ -230,11 +230,13 @@ async def _open_store(settings: Settings, registry: Registry, clock: Clock) -> E
     )
 
 
-def _parse_url(url: str) -> tuple[str, str]:
+def _parse_url(url: str, *, memory: bool = True) -> tuple[str, str]:
     kind, colon, path = url.partition(":")
-    if url == "memory:" or (colon and kind == "sqlite" and path):
+    if (memory and url == "memory:") or (colon and kind == "sqlite" and path):
         return kind, path
-    raise ConfigError(f"store url {url!r} is not one of: memory:  sqlite:PATH")
+    allowed = "sqlite:PATH or memory:" if memory else "sqlite:PATH"
+    hint = f"; did you mean sqlite:{url}?" if url and not colon else ""
+    raise ConfigError(f"the store URL must be {allowed}, got {url!r}{hint}")
 
 
 def _only(kind: type[E_], answer: Answer) -> E_ | Rejected:

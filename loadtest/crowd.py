@@ -139,14 +139,21 @@ class Crowd:
         return self._stopping.is_set()
 
     async def run(self) -> None:
-        """Send everything and return when all is answered, or what was in flight after `stop`."""
+        """Send everything and return when all is answered, or what was in flight after `stop`.
+
+        Raises what the history raises: orders that cannot be noted are not sent.
+        """
         sendings = iter(self._workload)
         started = self._clock.monotonic()
         self.tally.first_sent = self.tally.last_answered = started
         workers = min(self._concurrency, self._workload.rows)
-        async with asyncio.TaskGroup() as group:
-            for _ in range(workers):
-                group.create_task(self._work(sendings, started))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(workers):
+                    group.create_task(self._work(sendings, started))
+        except BaseExceptionGroup as failures:
+            # Every worker meets the same full disk; one report of it is enough.
+            raise failures.exceptions[0] from None
 
     def stop(self) -> None:
         """Send nothing new; what is in flight is still answered."""

@@ -25,19 +25,24 @@ Ten thousand buyers who try three times each, 500 units, at most 2 a buyer, on a
 
 Three SKUs of unlike popularity, mixed quantities, orders sent twice, buyers arriving over 10 s:
 
-> seckill simulate --buyers 200000 --skus 3 --stock 50000 --quantity 1:0.7,2:0.2,5:0.1
---duplicates 0.05 --arrival poisson --seconds 10 --seed 7 --out runs/mixed
+> seckill simulate --buyers 200000 --skus 3 --stock 50000 \\
+--quantity 1:7,2:2,5:1 --duplicates 0.05 --arrival poisson \\
+--seconds 10 --seed 7 --out runs/mixed
 
 A run that was killed goes on when the same command is given again, with the same --out.
 """
 
 
-def _option(text: str, panel: str, limits: str = "", default: object = None) -> object:
+def _option(
+    text: str, panel: str, limits: str = "", default: object = None, metavar: str | None = "N"
+) -> object:
     if limits:
         least, most = LIMITS[limits]
         text += f" From {least:,} to {most:,}."
-    shown = str(default) if default is not None else False
-    return typer.Option(help=text, rich_help_panel=panel, show_default=shown)
+    if default is not None:
+        shown = f"{default:,}" if isinstance(default, int) else str(default)
+        text += f" [dim]Default: {shown}.[/dim]"
+    return typer.Option(help=text, rich_help_panel=panel, show_default=False, metavar=metavar)
 
 
 Stock: TypeAlias = Annotated[
@@ -68,9 +73,11 @@ OrdersPerBuyer: TypeAlias = Annotated[
 Quantity: TypeAlias = Annotated[
     str | None,
     _option(
-        "Units of one order: 1, a range 1-3, or weights 1:0.7,2:0.2,5:0.1.",
+        "Units of one order: 1, a range 1-3, or number:weight pairs 1:7,2:2,5:1, of which only the "
+        "proportions count.",
         CROWD,
         default=DEFAULTS.quantity,
+        metavar="SPEC",
     ),
 ]
 ArrivalOption: TypeAlias = Annotated[
@@ -81,6 +88,7 @@ ArrivalOption: TypeAlias = Annotated[
         "ignores the recorded times.",
         CROWD,
         default=DEFAULTS.arrival,
+        metavar=None,
     ),
 ]
 Seconds: TypeAlias = Annotated[
@@ -89,6 +97,7 @@ Seconds: TypeAlias = Annotated[
         "How long buyers keep arriving (poisson, ramp). Latency counts from when an order was due.",
         CROWD,
         default=DEFAULTS.seconds,
+        metavar="SECONDS",
     ),
 ]
 Popularity: TypeAlias = Annotated[
@@ -98,6 +107,7 @@ Popularity: TypeAlias = Annotated[
         CROWD,
         "popularity",
         DEFAULTS.popularity,
+        metavar="EXPONENT",
     ),
 ]
 Duplicates: TypeAlias = Annotated[
@@ -107,6 +117,7 @@ Duplicates: TypeAlias = Annotated[
         CROWD,
         "duplicates",
         DEFAULTS.duplicates,
+        metavar="SHARE",
     ),
 ]
 Seed: TypeAlias = Annotated[
@@ -123,7 +134,7 @@ Concurrency: TypeAlias = Annotated[
     ),
 ]
 Config: TypeAlias = Annotated[
-    Path | None, _option("Settings as TOML; configs/ has commented ones.", ENGINE)
+    Path | None, _option("Settings as TOML; configs/ has commented ones.", ENGINE, metavar="FILE")
 ]
 StoreUrl: TypeAlias = Annotated[
     str | None,
@@ -131,6 +142,7 @@ StoreUrl: TypeAlias = Annotated[
         "sqlite:PATH or memory: (lost at exit). Without it the config's store.url, else the file "
         "sale.db in the folder of --out.",
         ENGINE,
+        metavar="URL",
     ),
 ]
 BatchSize: TypeAlias = Annotated[
@@ -143,6 +155,7 @@ BatchDelay: TypeAlias = Annotated[
         "Milliseconds the first order of a batch may wait for others; 0 never waits.",
         ENGINE,
         "batch_delay_ms",
+        metavar="MS",
     ),
 ]
 Orders: TypeAlias = Annotated[
@@ -151,11 +164,17 @@ Orders: TypeAlias = Annotated[
         "Replay a recorded sale: a .csv or .jsonl file with the columns at (seconds), buyer, sku, "
         "quantity, command_id. It is checked whole before anything is sent.",
         FILES,
+        metavar="FILE",
     ),
 ]
 Out: TypeAlias = Annotated[
     Path | None,
-    _option("Folder for run.json and the store.", FILES, default="runs/ and the time in UTC"),
+    _option(
+        "Folder for run.json and the store.",
+        FILES,
+        default="runs/ and the time in UTC",
+        metavar="FOLDER",
+    ),
 ]
 History: TypeAlias = Annotated[
     Path | None,
@@ -163,5 +182,6 @@ History: TypeAlias = Annotated[
         "Note every order before it is sent and when it is answered, in a file that survives "
         "kill -9; `seckill audit --history` compares it with the store.",
         FILES,
+        metavar="FILE",
     ),
 ]

@@ -171,9 +171,10 @@ def _find_columns(path: Path, header: list[str]) -> list[int]:
     missing = [name for name in COLUMNS if name not in header]
     if missing:
         found = ", ".join(header)[:200] or "nothing"
+        hint = "; separate the columns by commas" if len(header) == 1 and found != "nothing" else ""
         raise ConfigError(
             f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; its first "
-            f"line must name {', '.join(COLUMNS)}, and it holds {found}"
+            f"line must name {', '.join(COLUMNS)}, and it holds {found}{hint}"
         )
     for name in COLUMNS:
         if header.count(name) > 1:

@@ -26,7 +26,8 @@ def check_directory(directory: Path) -> None:
     """Raise ConfigError unless a run may be written to `directory`, which need not exist."""
     if (directory / RUN_FILE).exists():
         raise ConfigError(
-            f"{directory} already holds a finished run ({RUN_FILE}); choose another --out"
+            f"{directory} already holds a finished run ({RUN_FILE}); choose another --out, "
+            "or remove the folder"
         )
     place = directory
     while not place.exists() and place != place.parent:

@@ -31,6 +31,7 @@ class Deltas(msgspec.Struct, frozen=True):
     repeated: int
     batch_sizes: dict[int, int]
     closed_by: dict[CloseReason, int]
+    transactions: int
 
     @property
     def answers(self) -> int:
@@ -49,6 +50,7 @@ def deltas(before: Statistics, after: Statistics) -> Deltas:
         repeated=after.repeated - before.repeated,
         batch_sizes={size: times for size, times in sizes.items() if times},
         closed_by={reason: times for reason, times in closed_by.items() if times},
+        transactions=after.transactions - before.transactions,
     )
 
 

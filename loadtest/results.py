@@ -26,6 +26,7 @@ class Orders(msgspec.Struct, frozen=True):
 
     offered            orders sent, repeats included: the sum of all below but refused_overload
     accepted           different orders that were answered Reserved
+    accepted_before    those of them that an earlier, interrupted run had sold already
     rejected_sold_out  different orders refused because too few units were left
     rejected_limit     different orders refused because of the limit per buyer
     rejected_other     different orders refused for another reason
@@ -44,6 +45,7 @@ class Orders(msgspec.Struct, frozen=True):
     duplicate: int
     unknown: int
     failed: int
+    accepted_before: int
 
 
 class Throughput(msgspec.Struct, frozen=True):
@@ -59,13 +61,18 @@ class Throughput(msgspec.Struct, frozen=True):
 
 
 class Batches(msgspec.Struct, frozen=True):
-    """How the orders were grouped: commands of one SKU in one batch, and why batches closed."""
+    """How the orders were grouped: commands of one SKU in one batch, and why batches closed.
+
+    `transactions` made batches durable: one may hold batches of several SKUs, and a batch of
+    refusals and repeats alone needs none.
+    """
 
     count: int
     size_mean: float
     size_p50: int
     size_max: int
     closed_by: dict[CloseReason, int]
+    transactions: int
 
 
 class AuditResult(msgspec.Struct, frozen=True):
@@ -81,7 +88,11 @@ class AuditResult(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """One run. `started_at` is ISO 8601 in UTC; `seed` is null for a recorded sale."""
+    """One run.
+
+    `started_at` is ISO 8601 in UTC; `seed` is null for a recorded sale. `stopped_early` is true
+    when Ctrl-C ended the run before all orders were sent; such a run is printed, not written.
+    """
 
     schema: int = SCHEMA
     kind: Kind
@@ -96,21 +107,25 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     latency_ms: Percentiles
     batches: Batches
     audit: AuditResult
+    stopped_early: bool
     repeats: list[dict[str, Any]] = []
 
 
-def summarise_batches(sizes: dict[int, int], closed_by: dict[CloseReason, int]) -> Batches:
+def summarise_batches(
+    sizes: dict[int, int], closed_by: dict[CloseReason, int], transactions: int
+) -> Batches:
     """`sizes` maps a batch size to the number of batches that had it."""
     count = sum(sizes.values())
     if not count:
-        return Batches(0, 0.0, 0, 0, dict(closed_by))
+        return Batches(0, 0.0, 0, 0, dict(closed_by), transactions)
     commands = sum(size * times for size, times in sizes.items())
     seen, median = 0, 0
     for size, times in sorted(sizes.items()):
         seen, median = seen + times, size
         if 2 * seen >= count:
             break
-    return Batches(count, round(commands / count, 2), median, max(sizes), dict(closed_by))
+    mean = round(commands / count, 2)
+    return Batches(count, mean, median, max(sizes), dict(closed_by), transactions)
 
 
 def encode_run(run: Run) -> bytes:

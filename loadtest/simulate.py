@@ -173,9 +173,13 @@ async def open_sales(engine: Engine, workload: Workload) -> None:
         except CommandIdReused:
             same = False
         if not same:
+            row = await engine.stock(sku)
+            assert row is not None
             raise ConfigError(
-                f"the store already holds {sku}, opened by another run or with other settings; "
-                "repeat that run's settings to resume it, or choose another --store-url or --out"
+                f"the store already holds {sku}, opened by another run or with other settings "
+                f"({row.available + row.reserved:,} units, limit per buyer "
+                f"{row.limit_per_buyer:,}); repeat that run's settings to resume it, or choose "
+                "another --store-url or --out"
             )
 
     skus = list(enumerate(workload.skus, 1))
@@ -213,6 +217,7 @@ def _build_run(plan: Plan, started_at: str, books: Books) -> Run:
             duplicate=tally.duplicate,
             unknown=tally.unknown,
             failed=tally.failed,
+            accepted_before=max(0, tally.accepted - gained.accepted),
         ),
         throughput=Throughput(
             decided_per_s=round(tally.decided / seconds, 1),
@@ -220,8 +225,9 @@ def _build_run(plan: Plan, started_at: str, books: Books) -> Run:
             seconds=round(seconds, 6),
         ),
         latency_ms=tally.latency.percentiles(),
-        batches=summarise_batches(gained.batch_sizes, gained.closed_by),
+        batches=summarise_batches(gained.batch_sizes, gained.closed_by, gained.transactions),
         audit=_summarise_audit(books.audit, books.checks),
+        stopped_early=books.interrupted,
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -120,6 +122,12 @@ def test_json_is_run_json_and_nothing_else(shell: Shell) -> None:
     assert not (shell.folder / "run" / "sale.db").exists()
 
 
+def test_a_store_that_ends_with_its_process_is_not_called_durable(shell: Shell) -> None:
+    assert simulate(shell, "--out", "run", "--store-url", "memory:") == 0
+    assert "orders stored, not durable" in shell.out
+    assert "durable orders" not in shell.out
+
+
 def test_without_out_a_run_gets_a_folder_named_by_the_time(shell: Shell) -> None:
     assert simulate(shell, "--store-url", "memory:") == 0
     (run,) = (shell.folder / "runs").iterdir()
@@ -194,11 +202,12 @@ BAD_SIMULATIONS = {
     "batch size": (["--batch-size", "0"], "--batch-size must be from 1 to 100,000, got 0"),
     "batch delay": (["--batch-delay-ms", "-1"], "--batch-delay-ms must be from 0 to 10,000"),
     "delay and deadline": (["--batch-delay-ms", "10000"], "batch.delay_ms_max must be below"),
-    "store kind": (["--store-url", "oracle:x"], "'oracle:x' is not one of: memory: sqlite:PATH"),
+    "store path": (["--store-url", "some.db"], "did you mean sqlite:some.db?"),
+    "store kind": (["--store-url", "oracle:x"], "must be sqlite:PATH or memory:, got 'oracle:x'"),
     "store folder": (["--store-url", "sqlite:none/x.db"], "none"),
     "store is a folder": (["--store-url", "sqlite:."], "directory"),
     "store is text": (["--store-url", "sqlite:plain.txt"], "plain.txt"),
-    "no config": (["--config", "none.toml"], "cannot read config none.toml"),
+    "no config": (["--config", "none.toml"], "none.toml: No such file"),
     "config typo": (["--config", "typo.toml"], "did you mean batch.size_max?"),
     "config value": (["--config", "value.toml"], "batch.size_max"),
     "config text": (["--config", "plain.txt"], "plain.txt is not valid TOML"),
@@ -294,6 +303,13 @@ def test_the_audit_of_a_tampered_store_fails(shell: Shell, sold: str, more: list
     assert "Traceback" not in shell.err
 
 
+def test_a_check_that_had_nothing_to_look_at_claims_no_proof(shell: Shell, sold: str) -> None:
+    assert shell.run("audit", "--store-url", sold, "--history", "run/history.jsonl") == 0
+    (line,) = [line for line in shell.out.splitlines() if "no failed order is stored" in line]
+    assert line.split()[0] == "-"
+    assert line.split()[-2:] == ["0", "orders"]
+
+
 def test_an_acknowledged_order_that_the_store_lost_fails_the_audit(shell: Shell, sold: str) -> None:
     lines = (shell.folder / "run/history.jsonl").read_text().splitlines(keepends=True)
     invoked = '{"op":"invoke","id":"x","sku":"SKU-1","buyer":"eve","quantity":1,"at_us":1}\n'
@@ -335,6 +351,24 @@ def test_inspect_shows_the_last_events_of_a_sku(shell: Shell, sold: str) -> None
     assert [version for version, _ in view["last_events"]] == [57, 58, 59, 60, 61]
     assert {event["type"] for _, event in view["last_events"]} == {"reserved.1"}
     assert view["row"]["reserved"] == 60
+    assert shell.run("inspect", "--store-url", sold, "SKU-2", "--last", "2", "--json") == 0
+    assert [version for version, _ in json.loads(shell.out)["last_events"]] == [60, 61]
+
+
+def test_a_reader_who_has_seen_enough_ends_the_program_by_signal(sold: str) -> None:
+    command = [
+        sys.executable,
+        "-c",
+        "from engine.cli import main; main()",
+        "audit",
+        "--store-url",
+        sold,
+    ]
+    reads, writes = os.pipe()
+    os.close(reads)
+    with os.fdopen(writes, "wb") as closed:
+        done = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, b"")
 
 
 @pytest.mark.parametrize(
@@ -343,7 +377,7 @@ def test_inspect_shows_the_last_events_of_a_sku(shell: Shell, sold: str) -> None
         (["audit"], "--store-url"),
         (["audit", "--store-url", "memory:"], "a memory: store ends with its process"),
         (["audit", "--store-url", "sqlite:none.db"], "none.db"),
-        (["audit", "--store-url", "postgres:x"], "is not one of"),
+        (["audit", "--store-url", "postgres:x"], "must be sqlite:PATH, got"),
         (["audit", "--store-url", "sqlite:plain.txt"], "plain.txt"),
         (["audit", "--store-url", "URL", "--history", "none.jsonl"], "none.jsonl"),
         (["audit", "--store-url", "URL", "--history", "plain.txt"], "plain.txt"),

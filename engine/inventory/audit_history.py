@@ -66,6 +66,10 @@ class HistoryMatch:
             )
         if reasons:
             notes.append(f"{reasons:,} orders were refused again for another reason")
+        if self.lost and self.lost == self._present.checked:
+            notes.append(
+                "not one acknowledged order is in this store; is it the history of another one?"
+            )
         if self._strangers:
             notes.append(f"{self._strangers:,} stored orders are not in this history")
         if self._history.torn:

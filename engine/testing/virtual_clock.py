@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 SETTLE_STEPS = 50
 """Turns of the event loop that let a chain of ready tasks run to where it waits for time."""
@@ -20,7 +23,7 @@ class VirtualTimer:
 
 
 class VirtualClock:
-    """Implements `engine.clock.Clock`; time stands still until `advance`."""
+    """Implements `engine.clock.Clock`; time stands still until `advance`, or passes in `run`."""
 
     def __init__(self) -> None:
         self._now = 1_000.0
@@ -47,11 +50,29 @@ class VirtualClock:
         """Move on and run what became due, in the order of its times."""
         end = self._now + seconds
         while self._timers and self._timers[0][0] <= end:
-            due, _, timer = heapq.heappop(self._timers)
-            self._now = max(self._now, due)
-            if timer.callback is not None:
-                timer.callback()
+            self._fire_next()
         self._now = end
+
+    async def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return what `work` returns; when nothing else can run, jump to the next timer.
+
+        Raises RuntimeError when it waits for nothing that will come.
+        """
+        task = asyncio.create_task(work)
+        while not task.done():
+            await settle()
+            if not task.done():
+                if not self._timers:
+                    task.cancel()
+                    raise RuntimeError("nothing can run and no timer is due")
+                self._fire_next()
+        return task.result()
+
+    def _fire_next(self) -> None:
+        due, _, timer = heapq.heappop(self._timers)
+        self._now = max(self._now, due)
+        if timer.callback is not None:
+            timer.callback()
 
 
 async def settle() -> None:

@@ -41,6 +41,16 @@ def test_an_order_stored_under_a_second_sku_is_duplicated() -> None:
     assert (red(report), report.duplicated, report.lost) == ({"acknowledged"}, 1, 0)
 
 
+def test_a_history_of_another_store_is_suspected() -> None:
+    report = prove(honest(), History({"other": HistoryOrder("SOCK", "bob", 1, "ok")}))
+    assert (red(report), report.lost) == ({"acknowledged"}, 1)
+    assert any("is it the history of another one?" in note for note in report.notes)
+    both = orders_of_honest() | {"other": HistoryOrder("SOCK", "bob", 1, "ok")}
+    report = prove(honest(), History(both))
+    assert report.lost == 1
+    assert not any("another one" in note for note in report.notes)
+
+
 @pytest.mark.parametrize(("answer", "check"), [("rejected", "refused"), ("failed", "failed")])
 def test_a_refused_or_failed_order_that_is_stored_is_a_phantom(
     answer: OrderAnswer, check: str

@@ -22,10 +22,10 @@ from engine.errors import (
 )
 from engine.inventory.commands import Reserve
 from engine.inventory.events import Reserved
+from engine.testing.virtual_clock import VirtualClock
 from loadtest.crowd import ATTEMPTS_MAX, RETRY_SECONDS, Crowd
 from loadtest.settings import Arrival, WorkloadSettings
 from loadtest.workload import generate
-from tests.loadtest.virtual_time import VirtualClock
 
 Script = Callable[[Reserve, int], Answer | SeckillError | None]
 """(order, which sending of it from 1) -> its answer; None is Reserved."""
@@ -43,7 +43,7 @@ class Shop:
     async def execute(self, command: Command) -> Answer:
         assert isinstance(command, Reserve)
         self.sendings[command.id] += 1
-        self.sent_at.append(self.clock.now)
+        self.sent_at.append(self.clock.monotonic())
         self.in_flight += 1
         self.in_flight_max = max(self.in_flight_max, self.in_flight)
         await self.clock.sleep(self.seconds)
@@ -240,7 +240,7 @@ async def test_stopping_wakes_those_who_wait_for_their_time() -> None:
 
     crowd, shop = await run_crowd(arrival="poisson", concurrency=100, during=stop)
     assert 0 < crowd.tally.sent == crowd.tally.accepted < 20
-    assert shop.clock.now == 1_002.0
+    assert shop.clock.monotonic() == 1_002.0
 
 
 async def test_a_refused_order_that_a_stop_leaves_behind_was_never_sent() -> None:
@@ -288,3 +288,16 @@ async def test_an_order_is_noted_before_it_is_sent_and_when_it_is_answered() -> 
         ("invoke", "1-1"),
         ("invoke", "1-2"),
     ]
+
+
+async def test_orders_that_cannot_be_noted_stop_the_crowd_with_one_error() -> None:
+    class FullDisk(Notes):
+        def invoke(self, orders: list[Reserve], /) -> None:
+            raise SeckillError("the disk is full")
+
+    clock = VirtualClock()
+    shop = Shop(clock, accept)
+    crowd = Crowd(generate(WorkloadSettings(buyers=20)), shop.execute, clock, 5, FullDisk())
+    with pytest.raises(SeckillError, match="the disk is full"):
+        await clock.run(crowd.run())
+    assert shop.sendings.total() == 0

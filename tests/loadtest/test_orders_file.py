@@ -166,6 +166,7 @@ def test_a_bad_line_of_jsonl_is_named(tmp_path: Path, line: str, what: str) -> N
         ("orders.csv", "", "lacks the columns at, buyer, sku, quantity, command_id"),
         ("orders.csv", HEADER, "holds no orders"),
         ("orders.jsonl", "", "holds no orders"),
+        ("orders.csv", HEADER.replace(",", ";"), "separate the columns by commas"),
         ("orders.csv", "at,buyer,sku,quantity\n0,b,S,1\n", "lacks the column command_id"),
         ("orders.csv", HEADER.replace(",", ";"), "it holds at;buyer;sku;quantity;command_id"),
         ("orders.csv", "at," + HEADER, "has two columns named at"),

@@ -33,11 +33,12 @@ RUN = Run(
     machine=Machine("cpu", 2, 7.5, "Linux 6", "CPython 3.11", "sqlite", "3.54", "full"),
     config={"concurrency": 1},
     strategy="group-commit",
-    orders=Orders(10, 4, 3, 1, 0, 0, 2, 0, 0),
+    orders=Orders(10, 4, 3, 1, 0, 0, 2, 0, 0, 1),
     throughput=Throughput(10.0, 4.0, 1.0),
     latency_ms=Percentiles(1, 2, 3, 4, 5),
-    batches=Batches(2, 5.0, 5, 6, {"idle": 2}),
+    batches=Batches(2, 5.0, 5, 6, {"idle": 2}, 1),
     audit=AuditResult(True, 0, 0, 0, 0, 5),
+    stopped_early=False,
 )
 
 
@@ -51,11 +52,14 @@ def test_the_file_has_the_documented_keys(tmp_path: Path) -> None:
     run = json.loads(write_run(tmp_path, RUN).read_text())
     assert list(run) == [
         "schema", "kind", "started_at", "commit", "seed", "machine", "config", "strategy",
-        "orders", "throughput", "latency_ms", "batches", "audit", "repeats",
+        "orders", "throughput", "latency_ms", "batches", "audit", "stopped_early",
+        "repeats",
     ]  # fmt: skip
     assert run["schema"] == 1
     assert {"p50", "p95", "p99", "p999", "max"} == set(run["latency_ms"])
-    assert {"count", "size_mean", "size_p50", "size_max", "closed_by"} == set(run["batches"])
+    assert set(run["batches"]) == {
+        "count", "size_mean", "size_p50", "size_max", "closed_by", "transactions",
+    }  # fmt: skip
 
 
 def test_a_later_run_replaces_the_file(tmp_path: Path) -> None:
@@ -96,7 +100,7 @@ def test_a_missing_run_is_named(tmp_path: Path) -> None:
 @given(st.dictionaries(st.integers(1, 50), st.integers(1, 20), max_size=20))
 def test_batches_are_summarised_like_the_list_they_come_from(sizes: dict[int, int]) -> None:
     every = sorted(size for size, times in sizes.items() for _ in range(times))
-    found = summarise_batches(sizes, {"size": 1})
+    found = summarise_batches(sizes, {"size": 1}, 1)
     assert found.count == len(every)
     assert found.size_max == (every[-1] if every else 0)
     assert found.size_p50 == (every[(len(every) - 1) // 2] if every else 0)

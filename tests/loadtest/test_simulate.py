@@ -90,6 +90,8 @@ def test_a_sale_is_proven_and_written_down(tmp_path: Path, store: str) -> None:
     assert run.machine.store == store
     assert run.throughput.durable_per_s < run.throughput.decided_per_s
     assert run.latency_ms.max >= run.latency_ms.p50 > 0
+    assert run.orders.accepted_before == 0
+    assert 0 < run.batches.transactions <= run.batches.count
 
 
 def test_the_result_names_no_place(tmp_path: Path) -> None:
@@ -142,6 +144,9 @@ def test_an_interrupted_run_is_resumed_by_running_it_again(tmp_path: Path) -> No
     assert second.exit_code == 0
     assert second.resumed == sum(first.sold.values()) > 0
     assert second.run.orders.offered == 1_980
+    assert first.run.stopped_early
+    assert not second.run.stopped_early
+    assert second.run.orders.accepted_before == first.run.orders.accepted
     assert winners < accepted(plan)
     assert second.run.audit.checked_events == second.run.orders.accepted + 3
 
@@ -166,7 +171,9 @@ def test_a_store_of_another_sale_is_refused_and_left_alone(
     other = plan_for(tmp_path, msgspec.structs.replace(SALE, **change))
     other = msgspec.structs.replace(other, directory=tmp_path / "other", history=None)
     versions = asyncio.run(stream_versions(tmp_path))
-    with pytest.raises(ConfigError, match="the store already holds SKU-1"):
+    with pytest.raises(
+        ConfigError, match=r"already holds SKU-1.* \(300 units, limit per buyer 3\)"
+    ):
         simulate(other)
     assert asyncio.run(stream_versions(tmp_path)) == versions
     assert not (tmp_path / "other").exists()

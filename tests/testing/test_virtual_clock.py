@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from engine.testing.virtual_clock import VirtualClock, settle
 
 
@@ -78,3 +80,20 @@ async def test_a_sleeper_that_was_cancelled_does_not_break_the_clock() -> None:
     await settle()
     clock.advance(2)
     assert sleeper.cancelled()
+
+
+async def test_run_jumps_from_timer_to_timer_until_the_work_is_done() -> None:
+    clock = VirtualClock()
+    start = clock.monotonic()
+
+    async def work() -> float:
+        await clock.sleep(60)
+        await clock.sleep(3_600)
+        return clock.monotonic() - start
+
+    assert await clock.run(work()) == 3_660
+
+
+async def test_run_tells_when_the_work_can_never_end() -> None:
+    with pytest.raises(RuntimeError, match="no timer is due"):
+        await VirtualClock().run(asyncio.Event().wait())
