@@ -7,29 +7,16 @@ reads. A whole batch is one hop to the writer thread, not one per row.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import apsw
 
 from engine.clock import Clock, SystemClock
-from engine.cqrs.event_store import (
-    Lease,
-    NewCommit,
-    RowChange,
-    StoredSnapshot,
-    Table,
-)
-from engine.errors import (
-    CommitOutcomeUnknown,
-    Fenced,
-    ProjectionDiverged,
-    StoreUnavailable,
-    StreamKey,
-    WrongExpectedVersion,
-)
+from engine.cqrs.event_store import Lease, NewCommit, StoredSnapshot, Table
+from engine.errors import CommitOutcomeUnknown, StoreUnavailable
 from engine.stores.failpoint import AFTER_COMMIT, Failpoint, no_failpoint
-from engine.stores.row_guard import NUMBER_MAX, check_change, check_tables, columns_of, explain
+from engine.stores.row_guard import check_tables
 from engine.stores.sqlite_file import (
     WAL_PAGES_MAX,
     FileLock,
@@ -39,8 +26,9 @@ from engine.stores.sqlite_file import (
     open_for_writing,
     translate,
 )
-from engine.stores.sqlite_read import SqliteReader, SqliteReads, read_one_row
+from engine.stores.sqlite_read import SqliteReader, SqliteReads
 from engine.stores.sqlite_schema import Layout, check_layout, read_layout
+from engine.stores.sqlite_write import write_commits, write_snapshot
 from engine.stores.worker import Worker
 
 __all__ = ["SqliteReader", "SqliteStore"]
@@ -138,8 +126,12 @@ class SqliteStore(SqliteReads):
             raise StoreUnavailable(str(error)) from error
 
     def _append(self, lease: Lease, commits: Sequence[NewCommit]) -> None:
+        now_us = self._clock.wall_us()
         self._transaction(
-            lambda connection: self._write(connection, lease, commits), self._failpoint
+            lambda connection: write_commits(
+                connection, self._tables, lease, commits, now_us, self._failpoint
+            ),
+            self._failpoint,
         )
 
     def _transaction(
@@ -164,65 +156,9 @@ class SqliteStore(SqliteReads):
             raise CommitOutcomeUnknown(f"failed at or after COMMIT: {error}") from error
         return result
 
-    def _write(
-        self, connection: apsw.Connection, lease: Lease, commits: Sequence[NewCommit]
-    ) -> None:
-        self._failpoint("begin")
-        fence = connection.execute(
-            "UPDATE partitions SET position = position + ? "
-            "WHERE partition_id = ? AND epoch = ? AND position = ? RETURNING position",
-            (len(commits), lease.partition, lease.epoch, lease.position),
-        ).fetchall()
-        if not fence:
-            raise Fenced(lease.partition, lease.epoch)
-        self._failpoint("fence")
-        _check_versions(connection, commits)
-        now_us = self._clock.wall_us()
-        for position, commit in enumerate(commits, lease.position + 1):
-            connection.execute(
-                "INSERT INTO commits (partition_id, position, aggregate_type, aggregate_id, "
-                "first_version, last_version, checksum, committed_at_us, events) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    lease.partition,
-                    position,
-                    commit.aggregate_type,
-                    commit.aggregate_id,
-                    commit.first_version,
-                    commit.last_version,
-                    commit.checksum,
-                    now_us,
-                    commit.events.decode(),
-                ),
-            )
-            self._failpoint("insert")
-            for change in commit.changes:
-                _change_row(connection, self._tables, commit.stream, change)
-                self._failpoint("change")
-
     def _save_snapshot(self, snapshot: StoredSnapshot) -> None:
-        def write(connection: apsw.Connection) -> None:
-            connection.execute(
-                "INSERT INTO snapshots (aggregate_type, aggregate_id, version, code_version, "
-                "checksum, state) VALUES (?, ?, ?, ?, ?, ?) "
-                "ON CONFLICT (aggregate_type, aggregate_id) DO UPDATE SET "
-                "version = excluded.version, code_version = excluded.code_version, "
-                "checksum = excluded.checksum, state = excluded.state "
-                "WHERE excluded.version >= version",
-                (
-                    snapshot.aggregate_type,
-                    snapshot.aggregate_id,
-                    snapshot.version,
-                    snapshot.code_version,
-                    snapshot.checksum,
-                    snapshot.state,
-                ),
-                # The statement cache would keep the state, which may be hundreds of MB, alive.
-                can_cache=False,
-            )
-
         try:
-            self._transaction(write)
+            self._transaction(lambda connection: write_snapshot(connection, snapshot))
         except CommitOutcomeUnknown as error:
             raise StoreUnavailable(str(error)) from error
 
@@ -288,48 +224,3 @@ def _open(
     except BaseException:
         lock.release()
         raise
-
-
-def _check_versions(connection: apsw.Connection, commits: Sequence[NewCommit]) -> None:
-    wrong: set[StreamKey] = set()
-    seen: set[StreamKey] = set()
-    for commit in commits:
-        last: list[Any] = connection.execute(
-            "SELECT last_version FROM commits WHERE aggregate_type = ? AND aggregate_id = ? "
-            "ORDER BY first_version DESC LIMIT 1",
-            commit.stream,
-        ).fetchall()
-        if commit.first_version != (last[0][0] if last else 0) + 1 or commit.stream in seen:
-            wrong.add(commit.stream)
-        seen.add(commit.stream)
-    if wrong:
-        raise WrongExpectedVersion(frozenset(wrong))
-
-
-def _change_row(
-    connection: apsw.Connection, tables: Mapping[str, Table], stream: StreamKey, change: RowChange
-) -> None:
-    """Make one guarded change of one row. Names come from the declared table, values never do."""
-    table = check_change(tables, stream, change)
-    if change.insert:
-        columns = columns_of(table)
-        names = ", ".join(f'"{name}"' for name in columns)
-        marks = ", ".join("?" * len(columns))
-        statement = f'INSERT INTO "{table.name}" ({names}) VALUES ({marks}) ON CONFLICT DO NOTHING'
-        values: list[Any] = [change.key, *(change.put[name] for name in columns[1:])]
-    else:
-        sets = [f'"{name}" = "{name}" + ?' for name in change.add]
-        sets += [f'"{name}" = ?' for name in change.put]
-        guards = [f'"{table.key}" = ?']
-        guards += [f'"{name}" = ?' for name in change.expect]
-        # Bounds are compared without adding, because a sum beyond 64 bits would become a float.
-        guards += [f'"{name}" BETWEEN ? AND ?' for name in change.add]
-        statement = f'UPDATE "{table.name}" SET {", ".join(sets)} WHERE {" AND ".join(guards)}'
-        values = [*change.add.values(), *change.put.values(), change.key, *change.expect.values()]
-        for number in change.add.values():
-            values += [max(0, -number), NUMBER_MAX - max(0, number)]
-    connection.execute(statement, values)
-    if connection.changes() != 1:
-        raise ProjectionDiverged(
-            stream, explain(change, read_one_row(connection, table, change.key))
-        )
