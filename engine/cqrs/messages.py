@@ -80,7 +80,8 @@ class Commit(msgspec.Struct, frozen=True):
 def check_id(what: str, value: object) -> None:
     """Raise InvalidCommand unless `value` is a printable string of 1..ID_LENGTH_MAX characters.
 
-    Printable also keeps lone surrogates out, which JSON cannot carry.
+    Printable also keeps lone surrogates out, which JSON cannot carry. A space at the end is
+    refused, because databases compare as if it were not there.
     """
     if type(value) is not str:
         raise InvalidCommand(f"{what} must be a string, got {type(value).__name__}")
@@ -90,6 +91,8 @@ def check_id(what: str, value: object) -> None:
         )
     if not value.isprintable():
         raise InvalidCommand(f"{what} must be printable text, got {value!a}")
+    if value[-1] == " ":
+        raise InvalidCommand(f"{what} must not end with a space, got {value!r}")
 
 
 def check_count(what: str, value: object, least: int, most: int) -> None:

@@ -41,6 +41,7 @@ class Reserve(Command, frozen=True, gc=False):
             and self.buyer.isprintable()
             and self.id.isprintable()
             and self.aggregate_id.isprintable()
+            and " " not in (self.buyer[-1], self.id[-1], self.aggregate_id[-1])
         ):
             Command.check(self)
             check_id("buyer", self.buyer)

@@ -247,6 +247,10 @@ def test_a_command_or_event_without_a_rule_is_an_error() -> None:
         (Reserve("c", "", "alice"), "aggregate id must have 1 to 64 characters, got 0"),
         (Reserve("c", SKU, ""), "buyer must have 1 to 64 characters, got 0"),
         (Reserve("c", SKU, "b" * 10_240), "buyer must have 1 to 64 characters, got 10,240"),
+        (Reserve("c", SKU, "a "), "buyer must not end with a space, got 'a '"),
+        (Reserve("c", f"{SKU} ", "a"), "must not end with a space"),
+        (Reserve("c ", SKU, "a"), "must not end with a space"),
+        (OpenSale("c", f"{SKU} ", 1, 0), "must not end with a space"),
         (Reserve("c", SKU, "a\nb"), r"buyer must be printable text, got 'a\\nb'"),
         (Reserve("c", SKU, "\ud800"), r"buyer must be printable text, got '\\ud800'"),
         (Reserve("c", SKU, "alice", 0), "quantity must be from 1 to 1,000,000, got 0"),
@@ -293,7 +297,13 @@ def test_the_quick_check_of_an_order_refuses_what_the_slow_one_does(
     """`Reserve.check` decides in one expression and must not take what the words would refuse."""
     order = Reserve(*fields, quantity)  # type: ignore[arg-type]
     good = (
-        all(isinstance(text, str) and 0 < len(text) <= 64 and text.isprintable() for text in fields)
+        all(
+            isinstance(text, str)
+            and 0 < len(text) <= 64
+            and text.isprintable()
+            and not text.endswith(" ")
+            for text in fields
+        )
         and type(quantity) is int
         and 1 <= quantity <= QUANTITY_MAX
     )

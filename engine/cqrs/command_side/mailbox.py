@@ -63,8 +63,9 @@ Slice: TypeAlias = tuple[Request, int, int]
 class Mailbox:
     """The queue of one aggregate, and the aggregate itself while it is resident.
 
-    `has_turn` while it stands in the partition's round; `loading` while its events are being replayed; `halted` once a broken invariant stopped it.
-    `conflicts` counts lost version races in a row.
+    `has_turn` while it stands in the partition's round; `loading` while its events are being
+    replayed; `halted` once a broken invariant stopped it; `conflicts` counts lost version races in
+    a row.
     """
 
     __slots__ = (

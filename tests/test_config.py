@@ -1,0 +1,129 @@
+"""Settings come from defaults, file, environment and flags; whatever is wrong is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from engine.config import Settings, known_keys, load_settings
+from engine.errors import ConfigError
+
+VALUES = {
+    "store.url": ("'memory:'", "memory:"),
+    "store.partitions": ("3", 3),
+    "batch.size_max": ("50", 50),
+    "batch.delay_ms_max": ("2.5", 2.5),
+    "batch.aggregates_max": ("7", 7),
+    "queue.depth_max": ("10_000", 10_000),
+    "queue.deadline_ms": ("900", 900),
+    "residents.aggregates_max": ("11", 11),
+    "residents.idle_seconds": ("12.5", 12.5),
+    "residents.snapshot_events_min": ("0", 0),
+}
+"""Every setting, a value in TOML other than its default, and what is read."""
+
+
+def write(folder: Path, *lines: str) -> Path:
+    path = folder / "settings.toml"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def value_of(settings: Settings, key: str) -> object:
+    section, name = key.split(".")
+    return getattr(getattr(settings, section), name)
+
+
+def small(key: str) -> dict[str, object]:
+    """What must fit: no batch is larger than the queue."""
+    return {"batch.size_max": 50} if key == "queue.depth_max" else {}
+
+
+def test_every_setting_is_tested_here() -> None:
+    assert set(VALUES) == set(known_keys())
+
+
+@pytest.mark.parametrize("key", VALUES)
+def test_each_setting_comes_from_the_file_the_environment_or_a_flag(
+    tmp_path: Path, key: str
+) -> None:
+    text, value = VALUES[key]
+    section, name = key.split(".")
+    path = write(tmp_path, f"[{section}]", f"{name} = {text}")
+    variable = f"SECKILL_{section.upper()}__{name.upper()}"
+    others = small(key)
+    assert value_of(load_settings(), key) != value
+    assert value_of(load_settings(path, others, {}), key) == value
+    environ = {variable: text.strip("'").replace("_", ""), "UNRELATED": "x"}
+    assert value_of(load_settings(None, others, environ), key) == value
+    assert value_of(load_settings(None, {**others, key: value}, {}), key) == value
+
+
+def test_a_flag_wins_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, "[batch]", "size_max = 1", "aggregates_max = 2")
+    environ = {"SECKILL_BATCH__SIZE_MAX": "10"}
+    assert load_settings(path, {}, environ).batch.size_max == 10
+    settings = load_settings(path, {"batch.size_max": 100}, environ)
+    assert (settings.batch.size_max, settings.batch.aggregates_max) == (100, 2)
+
+
+def test_nothing_given_is_the_defaults() -> None:
+    assert load_settings(None, None, {}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (
+            ["[batch]", "size_maxx = 1"],
+            "unknown setting batch.size_maxx; did you mean batch.size_max?",
+        ),
+        (["[bach]", "size_max = 1"], "did you mean batch.size_max?"),
+        (["qqqq = 1"], "unknown setting qqqq; known: store.url"),
+        (["batch = 1"], "unknown setting batch"),
+        (["[batch]", "size_max = 0"], "batch.size_max: Expected `int` >= 1"),
+        (["[batch]", "size_max = 50.5"], "batch.size_max: Expected `int`, got `float`"),
+        (["[batch]", "size_max = true"], "batch.size_max: Expected `int`, got `bool`"),
+        (["[batch]", "delay_ms_max = nan"], "batch.delay_ms_max: Expected `float` >= 0"),
+        (["[store]", "partitions = 1025"], "store.partitions: Expected `int` <= 1024"),
+        (["[batch]", "size_max = 70_000"], "must not be above queue.depth_max"),
+        (["[batch]", "delay_ms_max = 10_000"], "must be below queue.deadline_ms"),
+        (["[batch"], "is not valid TOML"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, lines: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(write(tmp_path, *lines), None, {})
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "message"),
+    [
+        ("SECKILL_BATCH__SIZE_MAX", "many", "environment variable SECKILL_BATCH__SIZE_MAX: "),
+        ("SECKILL_BATCH__SIZEMAX", "1", "did you mean batch.size_max?"),
+        ("SECKILL_BATCH", "1", "(from the environment variable SECKILL_BATCH)"),
+    ],
+)
+def test_a_wrong_environment_variable_is_named(variable: str, text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(None, None, {variable: text})
+    assert message in str(caught.value)
+
+
+def test_a_missing_file_is_named_with_its_whole_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="No such file") as caught:
+        load_settings("none.toml", None, {})
+    assert str(tmp_path / "none.toml") in str(caught.value)
+
+
+def test_settings_cannot_be_changed() -> None:
+    settings = load_settings(None, None, {})
+    with pytest.raises(AttributeError):
+        settings.batch.size_max = 1  # type: ignore[misc]
+    assert msgspec.structs.asdict(settings.batch)["size_max"] == 8_190
