@@ -194,9 +194,11 @@ async def resident_bytes(path: Path, orders: int, *, uuid_ids: bool, snapshots: 
         for first in range(1, orders, LIST_SIZE):
             last = min(first + LIST_SIZE, orders)
             await _send(engine, iter([[_order(n, uuid_ids=uuid_ids) for n in range(first, last)]]))
+        # A snapshot that the last batch made due is written before the next order is served.
+        await _send(engine, iter([[_order(orders, uuid_ids=uuid_ids)]]))
         grown = _resident() - before
-        await _check(engine, orders, None)
-    return grown / (orders - 1)
+        await _check(engine, orders + 1, None)
+    return grown / orders
 
 
 def _order(n: int, *, uuid_ids: bool) -> Reserve:

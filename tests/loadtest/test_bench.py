@@ -14,10 +14,11 @@ from engine.inventory.events import SaleOpened
 from engine.inventory.stock import STOCK
 from engine.testing.bare_store import open_bare_store
 from loadtest import bench_ceilings, bench_runs
-from loadtest.bench import Bench, app
+from loadtest.bench import app
 from loadtest.bench_ceilings import WrongAnswer
 from loadtest.bench_report import figure
 from loadtest.bench_runs import Audited
+from loadtest.bench_steps import Bench
 
 
 def bench(out: Path, *options: str) -> Result:
@@ -42,7 +43,7 @@ def test_a_budget_is_met_at_its_bound(budget: float, at_least: bool, met: bool) 
 def test_every_benchmark_runs_and_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("loadtest.bench.LONELY_ORDERS", 5)
+    monkeypatch.setattr("loadtest.bench_steps.LONELY_ORDERS", 5)
     # It would change the collector of the whole test process.
     monkeypatch.setattr("loadtest.bench.tune_garbage_collector", lambda: None)
     done = bench(tmp_path / "out", "--history-events", "8190")
@@ -51,13 +52,13 @@ def test_every_benchmark_runs_and_is_written(
     assert (written["schema"], written["kind"], written["audit"]["ok"]) == (1, "bench", True)
     assert written["config"]["history_events"] == 8_190
     assert written["machine"]["store"] == "sqlite"
-    # Two kinds of individual orders and three of lists, lonely orders, two stores to replay.
-    assert written["audit"]["checked_events"] == 5 * (1 + 16_380) + (1 + 5) + 2 * (1 + 24_570)
+    # Two kinds of individual orders and of lists, lonely orders, two stores to replay.
+    assert written["audit"]["checked_events"] == 4 * (1 + 16_380) + (1 + 5) + 2 * (1 + 24_570)
     figures = written["figures"]
-    assert len(figures) == 15
+    assert len(figures) == 14
     assert all(each["median"] > 0 and len(each["repeats"]) == 1 for each in figures)
     assert all(ceiling["median"] > 0 for each in figures for ceiling in each["ceilings"])
-    assert [each["met"] for each in figures].count(None) == 6
+    assert [each["met"] for each in figures].count(None) == 5
     readme = (tmp_path / "out" / "README.md").read_text()
     assert all(f"| {each['name']}, {each['unit']} |" in readme for each in figures)
     assert [path.name for path in tmp_path.iterdir()] == ["out"], "the stores were left behind"
@@ -67,7 +68,7 @@ def test_every_benchmark_runs_and_is_written(
 def test_a_wrong_answer_fails_the_run_and_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr("loadtest.bench.LONELY_ORDERS", 8)
+    monkeypatch.setattr("loadtest.bench_steps.LONELY_ORDERS", 8)
     monkeypatch.setattr("loadtest.bench.tune_garbage_collector", lambda: None)
     monkeypatch.setattr(bench_runs, "STOCK", 7)
     done = bench(tmp_path / "out", "--only", name)
@@ -77,7 +78,7 @@ def test_a_wrong_answer_fails_the_run_and_writes_nothing(
 
 
 def test_only_runs_what_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loadtest.bench.LONELY_ORDERS", 5)
+    monkeypatch.setattr("loadtest.bench_steps.LONELY_ORDERS", 5)
     monkeypatch.setattr("loadtest.bench.tune_garbage_collector", lambda: None)
     assert bench(tmp_path / "out", "--only", "lonely").exit_code == 0
     written = json.loads((tmp_path / "out" / "run.json").read_text())
