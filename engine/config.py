@@ -12,7 +12,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -27,13 +27,16 @@ Count = Annotated[int, Meta(ge=1)]
 class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the events are kept.
 
-    `url`: `memory:` (lost at exit, for tests) or `sqlite:PATH`. `partitions` is fixed when
-    the store is initialised. One SQLite file has one writer, so more partitions only split its
-    batches; the default is 1.
+    `url`: `memory:` (lost at exit, for tests), `sqlite:PATH` or
+    `mysql://user:password@host:port/database`. `partitions` is fixed when the store is initialised.
+    One SQLite file has one writer, so more partitions only split its batches; the default is 1.
+    `durability`: `strict` refuses a MySQL or MariaDB server that could lose an acknowledged order
+    with its power, `relaxed` takes it; SQLite is always strict.
     """
 
     url: str = "sqlite:seckill.db"
     partitions: Annotated[int, Meta(ge=1, le=1024)] = 1
+    durability: Literal["strict", "relaxed"] = "strict"
 
 
 class BatchSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

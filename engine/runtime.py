@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -188,14 +189,37 @@ async def open_engine(
 async def open_reader(store_url: str) -> EventReader:
     """Open a store for reading only; an engine may be writing to it meanwhile.
 
-    Raises ConfigError for a missing file, a foreign file or a `memory:` URL, and SchemaMismatch.
+    Raises ConfigError for a missing store, a foreign one or a `memory:` URL, SchemaMismatch and
+    StoreUnavailable.
     """
-    if store_url == "memory:":
-        raise ConfigError("a memory: store ends with its process; nobody else can read it")
-    _, path = _parse_url(store_url, memory=False)
+    kind, path = _parse_url(store_url, readable=True)
+    if kind == "mysql":
+        from engine.stores.mysql import MysqlReader
+        from engine.stores.mysql_url import parse_mysql_url
+
+        return await MysqlReader.open(parse_mysql_url(store_url))
     from engine.stores.sqlite import SqliteReader
 
     return await SqliteReader.open(path)
+
+
+async def initialise_store(settings: Settings, registry: Registry | None = None) -> StoreInfo:
+    """Make the store that `settings` name ready, or find that it is; a store in use is left alone.
+
+    Raises ConfigError, SchemaMismatch, StoreLocked and StoreUnavailable.
+    """
+    registry = registry or sale_registry()
+    kind, _ = _parse_url(settings.store.url, readable=True)
+    if kind == "mysql":
+        from engine.stores.layout import Layout
+        from engine.stores.mysql_schema import initialise
+        from engine.stores.mysql_url import parse_mysql_url
+
+        layout = Layout(settings.store.partitions, registry.tables)
+        await initialise(parse_mysql_url(settings.store.url), layout)
+    store = await _open_store(settings, registry, SystemClock())
+    await store.close()
+    return store.info
 
 
 def new_command_id() -> str:
@@ -218,25 +242,43 @@ def tune_garbage_collector() -> None:
 
 async def _open_store(settings: Settings, registry: Registry, clock: Clock) -> EventStore:
     # Drivers are imported only when a store of their kind is opened.
-    kind, path = _parse_url(settings.store.url)
+    store = settings.store
+    kind, path = _parse_url(store.url)
     if kind == "memory":
         from engine.stores.memory import MemoryStore
 
-        return MemoryStore(settings.store.partitions, registry.tables, clock)
+        return MemoryStore(store.partitions, registry.tables, clock)
+    if kind == "mysql":
+        from engine.stores.mysql import MysqlStore
+        from engine.stores.mysql_url import parse_mysql_url
+
+        return await MysqlStore.open(
+            parse_mysql_url(store.url),
+            partitions=store.partitions,
+            tables=registry.tables,
+            strict=store.durability == "strict",
+            clock=clock,
+        )
     from engine.stores.sqlite import SqliteStore
 
     return await SqliteStore.open(
-        path, partitions=settings.store.partitions, tables=registry.tables, clock=clock
+        path, partitions=store.partitions, tables=registry.tables, clock=clock
     )
 
 
-def _parse_url(url: str, *, memory: bool = True) -> tuple[str, str]:
+def _parse_url(url: str, *, readable: bool = False) -> tuple[str, str]:
+    """Split a store URL into its kind and the rest. Raises ConfigError, without any password."""
+    if readable and url == "memory:":
+        raise ConfigError("a memory: store ends with its process; nobody else can read it")
     kind, colon, path = url.partition(":")
-    if (memory and url == "memory:") or (colon and kind == "sqlite" and path):
+    if url == "memory:" or (colon and kind in ("sqlite", "mysql") and path):
         return kind, path
-    allowed = "sqlite:PATH or memory:" if memory else "sqlite:PATH"
+    allowed = "sqlite:PATH or mysql://user:password@host:port/database"
+    if not readable:
+        allowed = "memory:, " + allowed
     hint = f"; did you mean sqlite:{url}?" if url and not colon else ""
-    raise ConfigError(f"the store URL must be {allowed}, got {url!r}{hint}")
+    shown = re.sub(r"//[^@/]*@", "//...@", url)
+    raise ConfigError(f"the store URL must be {allowed}; got {shown!r}{hint}")
 
 
 def _only(kind: type[E_], answer: Answer) -> E_ | Rejected:

@@ -151,6 +151,10 @@ class EventReader(Protocol):
 class EventStore(EventReader, Protocol):
     """The whole port: reading, and writing with a fence."""
 
+    @property
+    def commit_bytes_max(self) -> int:
+        """How many bytes the events of one commit may have; batches are kept below it."""
+
     async def acquire(self, partition: int) -> Lease:
         """Become the only writer of `partition`: raise its epoch and return the lease.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 
@@ -64,6 +65,10 @@ class MemoryStore:
     @property
     def info(self) -> StoreInfo:
         return StoreInfo("memory", "1", "none: lost when the program ends", "memory:")
+
+    @property
+    def commit_bytes_max(self) -> int:
+        return sys.maxsize
 
     async def acquire(self, partition: int) -> Lease:
         await self._turn()

@@ -16,6 +16,7 @@ from engine.clock import Clock, SystemClock
 from engine.cqrs.event_store import Lease, NewCommit, StoredSnapshot, Table
 from engine.errors import CommitOutcomeUnknown, StoreUnavailable
 from engine.stores.failpoint import AFTER_COMMIT, Failpoint, no_failpoint
+from engine.stores.layout import Layout, check_layout
 from engine.stores.row_guard import check_tables
 from engine.stores.sqlite_file import (
     WAL_PAGES_MAX,
@@ -27,13 +28,16 @@ from engine.stores.sqlite_file import (
     translate,
 )
 from engine.stores.sqlite_read import SqliteReader, SqliteReads
-from engine.stores.sqlite_schema import Layout, check_layout, read_layout
+from engine.stores.sqlite_schema import read_layout
 from engine.stores.sqlite_write import write_commits, write_snapshot
 from engine.stores.worker import Worker
 
 __all__ = ["SqliteReader", "SqliteStore"]
 
 Result = TypeVar("Result")
+
+VALUE_BYTES_MAX = 1_000_000_000
+"""SQLite's own limit of one value (SQLITE_MAX_LENGTH), as apsw's SQLite is built."""
 
 
 class SqliteStore(SqliteReads):
@@ -79,6 +83,10 @@ class SqliteStore(SqliteReads):
             return await worker.call(_open, cls, path, layout, clock or SystemClock(), failpoint)
         finally:
             await worker.close()
+
+    @property
+    def commit_bytes_max(self) -> int:
+        return VALUE_BYTES_MAX
 
     async def acquire(self, partition: int) -> Lease:
         return await self._write_worker.call(self._acquire, partition)

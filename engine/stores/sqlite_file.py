@@ -11,7 +11,8 @@ from urllib.parse import quote
 import apsw
 
 from engine.errors import ConfigError, StoreError, StoreLocked, StoreUnavailable
-from engine.stores.sqlite_schema import APPLICATION_ID, Layout, application_id, create_schema
+from engine.stores.layout import Layout
+from engine.stores.sqlite_schema import APPLICATION_ID, application_id, create_schema
 
 BUSY_TIMEOUT_MS = 5_000
 """How long a statement waits for another program's lock, such as a backup or a shell.

@@ -17,9 +17,10 @@ from engine.cqrs.event_store import (
     Value,
 )
 from engine.errors import ConfigError, StreamKey
+from engine.stores.layout import Layout
 from engine.stores.row_guard import columns_of
 from engine.stores.sqlite_file import find_store, open_for_reading, translate
-from engine.stores.sqlite_schema import Layout, read_layout
+from engine.stores.sqlite_schema import read_layout
 from engine.stores.worker import Worker
 
 Result = TypeVar("Result")

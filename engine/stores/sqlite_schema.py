@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import apsw
 import msgspec
 
 from engine.cqrs.event_store import Table
 from engine.errors import ConfigError, SchemaMismatch
-from engine.stores.row_guard import columns_of
+from engine.stores.layout import Layout
 
 APPLICATION_ID = 0x53_4B_69_6C
 """Marks a file as a store of this program ("SKil"), in the header field SQLite keeps for it."""
@@ -82,13 +80,6 @@ CREATE TABLE snapshots (
 """
 
 
-class Layout(msgspec.Struct, frozen=True):
-    """What was fixed when the store was initialised."""
-
-    partitions: int
-    tables: tuple[Table, ...]
-
-
 def create_schema(connection: apsw.Connection, layout: Layout) -> None:
     """Turn an empty database into a store, in one transaction."""
     connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
@@ -132,21 +123,6 @@ def read_layout(connection: apsw.Connection, path: str) -> Layout:
     return Layout(int(meta["partitions"]), tables)
 
 
-def check_layout(stored: Layout, wanted: Layout, path: str) -> None:
-    """Raise SchemaMismatch, naming both sides, unless the store was initialised as `wanted`."""
-    if stored.partitions != wanted.partitions:
-        raise SchemaMismatch(
-            f"{path} was initialised with {stored.partitions} partitions and the settings say "
-            f"{wanted.partitions}; the number cannot change, because it decides where each "
-            "aggregate lives"
-        )
-    if stored.tables != wanted.tables:
-        raise SchemaMismatch(
-            f"{path} was initialised with the tables {_name_tables(stored.tables)} and the program "
-            f"keeps {_name_tables(wanted.tables)}; they would not match their events"
-        )
-
-
 def application_id(connection: apsw.Connection) -> int:
     """The mark in the file's header; 0 in a file that nobody marked."""
     return int(connection.pragma("application_id") or 0)
@@ -161,7 +137,3 @@ def _create_table(table: Table) -> str:
     ]
     columns += [f'"{name}" TEXT NOT NULL' for name in table.texts]
     return f'CREATE TABLE "{table.name}" ({", ".join(columns)}) STRICT'
-
-
-def _name_tables(tables: Sequence[Table]) -> str:
-    return ", ".join(f"{each.name} ({', '.join(columns_of(each))})" for each in tables) or "(none)"

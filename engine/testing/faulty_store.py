@@ -63,6 +63,10 @@ class FaultyStore:
     def info(self) -> StoreInfo:
         return self._inner.info
 
+    @property
+    def commit_bytes_max(self) -> int:
+        return self._inner.commit_bytes_max
+
     async def acquire(self, partition: int) -> Lease:
         if self.acquire_failures:
             self.acquire_failures -= 1

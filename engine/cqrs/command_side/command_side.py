@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Final
 
 from engine.clock import Clock
@@ -19,9 +20,14 @@ from engine.cqrs.command_side.residents import Residents
 from engine.cqrs.command_side.statistics import Counters, Statistics
 from engine.cqrs.event_store import EventStore
 
+logger = logging.getLogger(__name__)
+
 REFUSALS_WINDOW: Final = 65_536
 """Refusals a partition remembers at least: as many as its queue holds, so that a retry that was
 queued behind a full queue still meets the answer of the first try."""
+
+EVENT_BYTES_MAX: Final = 700
+"""A large event as JSON: two ids of 64 characters of 4 bytes each, and its other fields."""
 
 DRAIN_SECONDS_MAX: Final = 30.0
 """How long closing waits for queued batches before it gives up; then the crash path applies."""
@@ -59,8 +65,15 @@ class CommandSide:
         repository = Repository(
             store, registry.types, codecs, settings.residents.snapshot_events_min
         )
+        fitting = store.commit_bytes_max // EVENT_BYTES_MAX
+        if fitting < settings.batch.size_max:
+            logger.warning(
+                "batches are kept to %d commands: the store takes commits of %d bytes",
+                max(1, fitting),
+                store.commit_bytes_max,
+            )
         limits = BatchLimits(
-            settings.batch.size_max,
+            max(1, min(settings.batch.size_max, fitting)),
             settings.batch.delay_ms_max / 1_000,
             settings.batch.aggregates_max,
         )

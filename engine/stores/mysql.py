@@ -1,0 +1,250 @@
+"""The store on a MySQL or MariaDB server: one connection for each partition's writer.
+
+A transaction is: the fence, alone, and only when it matched its row the versions, the commits and
+the row changes; then COMMIT. Whatever fails at or after COMMIT is in doubt until `acquire` has
+taken the partition over anew, which waits for what the old session may still hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from engine.clock import Clock, SystemClock
+from engine.cqrs.event_store import Lease, NewCommit, RowChange, StoredSnapshot, Table
+from engine.errors import (
+    CommitOutcomeUnknown,
+    Fenced,
+    ProjectionDiverged,
+    StoreError,
+    StoreUnavailable,
+    StreamKey,
+    WrongExpectedVersion,
+)
+from engine.stores import mysql_sql as sql
+from engine.stores.failpoint import AFTER_COMMIT, Failpoint, no_failpoint
+from engine.stores.layout import Layout, check_layout
+from engine.stores.mysql_connection import (
+    WRITER_IDLE_SECONDS,
+    MysqlConnection,
+    code_of,
+    translate,
+)
+from engine.stores.mysql_read import MysqlReader, MysqlReads, row_of
+from engine.stores.mysql_schema import read_layout
+from engine.stores.mysql_server import MysqlServer, check_server, read_server
+from engine.stores.mysql_url import MysqlAddress
+from engine.stores.row_guard import check_change, check_tables, explain
+
+__all__ = ["MysqlReader", "MysqlStore"]
+
+DUPLICATE = 1062
+
+STATEMENT_HEAD_BYTES = 4_096
+"""What an INSERT of one commit has around its events, generously."""
+
+
+class MysqlStore(MysqlReads):
+    """An EventStore on a server, for one writer a partition at a time. Made by `open`."""
+
+    def __init__(
+        self,
+        address: MysqlAddress,
+        layout: Layout,
+        server: MysqlServer,
+        reader: MysqlConnection,
+        clock: Clock,
+        failpoint: Failpoint,
+    ) -> None:
+        super().__init__(address, layout, server, reader)
+        self._clock = clock
+        self._failpoint = failpoint
+        self._writers: dict[int, MysqlConnection] = {}
+        # A connection is one conversation: two transactions at once would mix on it.
+        self._turns = [asyncio.Lock() for _ in range(layout.partitions)]
+
+    @classmethod
+    async def open(
+        cls,
+        address: MysqlAddress,
+        *,
+        partitions: int = 1,
+        tables: tuple[Table, ...] = (),
+        strict: bool = True,
+        clock: Clock | None = None,
+        failpoint: Failpoint = no_failpoint,
+    ) -> MysqlStore:
+        """Open a store that `initialise` made.
+
+        Raises ConfigError (address, not a store, a server that is read-only or, when `strict`,
+        could lose a commit), SchemaMismatch (another schema version, partition count or tables),
+        StoreUnavailable.
+        """
+        layout = Layout(partitions, tuple(check_tables(tables).values()))
+        reader = await MysqlConnection.open(address)
+        try:
+            check_layout(await read_layout(reader, address), layout, str(address))
+            server = await read_server(reader)
+            check_server(server, address, strict=strict)
+        except BaseException:
+            reader.close()
+            raise
+        return cls(address, layout, server, reader, clock or SystemClock(), failpoint)
+
+    @property
+    def commit_bytes_max(self) -> int:
+        return self._server.packet_bytes_max - STATEMENT_HEAD_BYTES
+
+    async def acquire(self, partition: int) -> Lease:
+        if not 0 <= partition < self.partitions:
+            raise ValueError(f"no partition {partition}: there are 0..{self.partitions - 1}")
+        async with self._turns[partition]:
+            return await self._acquire(partition)
+
+    async def append(self, lease: Lease, commits: Sequence[NewCommit]) -> None:
+        async with self._turns[lease.partition]:
+            await self._append(lease, commits)
+
+    async def _acquire(self, partition: int) -> Lease:
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
+        if (old := self._writers.pop(partition, None)) is not None:
+            old.close()
+        writer = await MysqlConnection.open(
+            self._address, f"SET SESSION wait_timeout = {WRITER_IDLE_SECONDS}"
+        )
+        try:
+            await writer.run("BEGIN")
+            # Waits for the row lock of whoever writes now, and fences them for good.
+            await writer.run(
+                f"UPDATE partitions SET epoch = epoch + 1 WHERE partition_id = {partition}"
+            )
+            found = await writer.run(
+                f"SELECT epoch, position FROM partitions WHERE partition_id = {partition}"
+            )
+            # An epoch too many harms nobody, so a COMMIT in doubt is simply asked again.
+            await writer.run("COMMIT")
+        except BaseException:
+            writer.close()
+            raise
+        self._writers[partition] = writer
+        return Lease(partition, *found.rows[0])
+
+    async def _append(self, lease: Lease, commits: Sequence[NewCommit]) -> None:
+        writer = self._writers.get(lease.partition)
+        if writer is None or writer.closed:
+            raise StoreUnavailable("the connection is gone: acquire first")
+        try:
+            await self._write(writer, lease, commits)
+            self._failpoint("before-commit")
+        except BaseException as error:
+            await _roll_back(writer)
+            if code_of(error) == DUPLICATE:
+                raise await self._wrong_versions(commits) from error
+            if isinstance(error, StoreUnavailable):
+                raise
+            translated = translate(error, "nothing was written")
+            if translated is error:
+                raise
+            raise translated from error
+        try:
+            await writer.run("COMMIT")
+            self._failpoint(AFTER_COMMIT)
+        except BaseException as error:
+            writer.close()
+            raise CommitOutcomeUnknown(f"failed at or after COMMIT: {error}") from error
+
+    async def save_snapshot(self, snapshot: StoredSnapshot) -> None:
+        await self._read(
+            sql.save_snapshot(
+                {
+                    "aggregate_type": sql.quote(snapshot.aggregate_type),
+                    "aggregate_id": sql.quote(snapshot.aggregate_id),
+                    "version": sql.quote(snapshot.version),
+                    "code_version": sql.quote(snapshot.code_version),
+                    "checksum": sql.quote(snapshot.checksum),
+                    "state": sql.quote_bytes(snapshot.state),
+                }
+            )
+        )
+
+    async def close(self) -> None:
+        self._closed = True
+        for writer in self._writers.values():
+            writer.close()
+        self._writers.clear()
+        self._reader.close()
+
+    async def _write(
+        self, writer: MysqlConnection, lease: Lease, commits: Sequence[NewCommit]
+    ) -> None:
+        self._failpoint("begin")
+        # Nothing is sent behind the fence before it has answered: it would run all the same.
+        fence = (await writer.run_all(["BEGIN", sql.fence(lease, len(commits))]))[1]
+        if fence.matched != 1:
+            raise Fenced(lease.partition, lease.epoch)
+        self._failpoint("fence")
+        last = dict((await writer.run(sql.versions([each.stream for each in commits]))).rows)
+        if wrong := wrong_versions(commits, last):
+            raise WrongExpectedVersion(wrong)
+        changes = [(each.stream, change) for each in commits for change in each.changes]
+        now_us = self._clock.wall_us()
+        for statement in sql.inserts(lease, commits, now_us, self._server.statement_bytes_max):
+            self._check_size(statement)
+            await writer.run(statement)
+            self._failpoint("insert")
+        if changes:
+            await self._change_rows(writer, changes)
+
+    async def _change_rows(
+        self, writer: MysqlConnection, changes: Sequence[tuple[StreamKey, RowChange]]
+    ) -> None:
+        """All changes in one round trip; a hundred SKUs would else be a hundred."""
+        statements = [
+            sql.change_row(check_change(self._tables, stream, change), change)
+            for stream, change in changes
+        ]
+        answers = await writer.run_all(statements)
+        for (stream, change), answer in zip(changes, answers, strict=True):
+            if answer.matched != 1:
+                table = self._tables[change.table]
+                rows = (await writer.run(sql.read_rows(table, change.key))).rows
+                row = row_of(table, rows[0]) if rows else None
+                raise ProjectionDiverged(stream, explain(change, row))
+            self._failpoint("change")
+
+    async def _wrong_versions(self, commits: Sequence[NewCommit]) -> StoreError:
+        """Name the streams that a duplicate key was about: another partition's writer has them."""
+        last = dict(await self._read(sql.versions([each.stream for each in commits])))
+        wrong = wrong_versions(commits, last)
+        if not wrong:
+            return StoreUnavailable("a duplicate key, and every stream is as it was expected")
+        return WrongExpectedVersion(wrong)
+
+    def _check_size(self, statement: str) -> None:
+        size = len(statement.encode())
+        if size >= self._server.packet_bytes_max:
+            raise StoreUnavailable(
+                f"one commit is {size:,} bytes and the server takes {self._server.packet_bytes_max:,} "
+                "(max_allowed_packet); lower batch.size_max"
+            )
+
+
+def wrong_versions(commits: Sequence[NewCommit], last: Mapping[int, int]) -> frozenset[StreamKey]:
+    """The streams whose last version, by their place in `commits`, is not the one before."""
+    seen: set[StreamKey] = set()
+    wrong: set[StreamKey] = set()
+    for number, commit in enumerate(commits):
+        if commit.first_version != last.get(number, 0) + 1 or commit.stream in seen:
+            wrong.add(commit.stream)
+        seen.add(commit.stream)
+    return frozenset(wrong)
+
+
+async def _roll_back(writer: MysqlConnection) -> None:
+    """End the transaction of a healthy connection; one that failed is closed, which ends it too."""
+    if not writer.closed:
+        try:
+            await writer.run("ROLLBACK")
+        except StoreUnavailable:
+            writer.close()

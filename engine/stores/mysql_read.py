@@ -1,0 +1,125 @@
+"""Reading a MySQL store: one connection of its own, opened again when it broke."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from engine.cqrs.event_store import (
+    StoredCommit,
+    StoredSnapshot,
+    StoreInfo,
+    StreamInfo,
+    Table,
+    Value,
+)
+from engine.errors import StoreUnavailable, StreamKey
+from engine.stores import mysql_sql as sql
+from engine.stores.layout import Layout
+from engine.stores.mysql_connection import GONE, READ_SECONDS_MAX, MysqlConnection, code_of
+from engine.stores.mysql_schema import read_layout
+from engine.stores.mysql_server import MysqlServer, read_server
+from engine.stores.mysql_url import MysqlAddress
+from engine.stores.row_guard import columns_of
+
+
+class MysqlReads:
+    """The reading half. Every read sees what is committed by then."""
+
+    def __init__(
+        self, address: MysqlAddress, layout: Layout, server: MysqlServer, reader: MysqlConnection
+    ) -> None:
+        self._address = address
+        self._layout = layout
+        self._tables = {table.name: table for table in layout.tables}
+        self._server = server
+        self._reader = reader
+        self._reading = asyncio.Lock()
+        self._closed = False
+
+    @property
+    def partitions(self) -> int:
+        return self._layout.partitions
+
+    @property
+    def info(self) -> StoreInfo:
+        kind = "mariadb" if "mariadb" in self._server.version.lower() else "mysql"
+        return StoreInfo(kind, self._server.version, self._server.durability, str(self._address))
+
+    async def read_partition(
+        self, partition: int, after_position: int, limit: int
+    ) -> list[StoredCommit]:
+        return _commits(await self._read(sql.read_partition(partition, after_position, limit)))
+
+    async def read_stream(
+        self, stream: StreamKey, after_version: int, limit: int
+    ) -> list[StoredCommit]:
+        return _commits(await self._read(sql.read_stream(stream, after_version, limit)))
+
+    async def read_streams(self) -> list[StreamInfo]:
+        return [StreamInfo(*row) for row in await self._read(sql.READ_STREAMS)]
+
+    async def read_rows(self, table: str) -> list[dict[str, Value]]:
+        known = self._table(table)
+        return [row_of(known, row) for row in await self._read(sql.read_rows(known))]
+
+    async def read_row(self, table: str, key: str) -> dict[str, Value] | None:
+        known = self._table(table)
+        rows = await self._read(sql.read_rows(known, key))
+        return row_of(known, rows[0]) if rows else None
+
+    async def load_snapshot(self, stream: StreamKey) -> StoredSnapshot | None:
+        rows = await self._read(sql.load_snapshot(stream))
+        return StoredSnapshot(*rows[0]) if rows else None
+
+    async def _read(self, statement: str) -> Sequence[tuple[Any, ...]]:
+        async with self._reading:
+            if self._closed:
+                raise StoreUnavailable("the store is closed")
+            if not self._reader.closed:
+                try:
+                    return (await self._reader.run(statement, READ_SECONDS_MAX)).rows
+                except StoreUnavailable as error:
+                    # The server may have dropped it long ago; reading twice harms nobody.
+                    if code_of(error) not in GONE:
+                        raise
+            self._reader = await MysqlConnection.open(self._address)
+            return (await self._reader.run(statement, READ_SECONDS_MAX)).rows
+
+    def _table(self, name: str) -> Table:
+        if name not in self._tables:
+            known = ", ".join(self._tables) or "none"
+            raise ValueError(f"this store has no table {name!r}; it has: {known}")
+        return self._tables[name]
+
+
+class MysqlReader(MysqlReads):
+    """An EventReader of a store that an engine may be writing. Made by `open`."""
+
+    @classmethod
+    async def open(cls, address: MysqlAddress) -> MysqlReader:
+        """Raises ConfigError when there is no store, SchemaMismatch, StoreUnavailable."""
+        reader = await MysqlConnection.open(address)
+        try:
+            layout = await read_layout(reader, address)
+            return cls(address, layout, await read_server(reader), reader)
+        except BaseException:
+            reader.close()
+            raise
+
+    async def close(self) -> None:
+        self._closed = True
+        self._reader.close()
+
+
+def _commits(rows: Sequence[tuple[Any, ...]]) -> list[StoredCommit]:
+    return [
+        StoredCommit(p, n, kind, name, first, last, events.encode(), checksum, at_us)
+        for p, n, kind, name, first, last, events, checksum, at_us in rows
+    ]
+
+
+def row_of(table: Table, values: tuple[Value, ...]) -> dict[str, Value]:
+    """A row as read by `mysql_sql.read_rows`, by column."""
+    return dict(zip(columns_of(table), values, strict=True))

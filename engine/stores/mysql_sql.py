@@ -1,0 +1,164 @@
+"""The statements of the MySQL store as text. Pure: no connection, no clock.
+
+Statements are built here and not by the driver: it escapes a batch of half a megabyte character by
+character, and splits multi-row inserts by a pattern that misses some.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from engine.cqrs.event_store import Lease, NewCommit, RowChange, Table, Value
+from engine.errors import StreamKey
+from engine.stores.row_guard import NUMBER_MAX, columns_of
+
+COMMIT_COLUMNS = (
+    "partition_id, position, aggregate_type, aggregate_id, first_version, last_version, "
+    "events, checksum, committed_at_us"
+)
+
+
+def quote(value: Value) -> str:
+    """A literal. Right for every text, because the session's sql_mode lets a backslash escape."""
+    if isinstance(value, int):
+        return str(int(value))
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'").replace("\0", "\\0")
+    return f"'{escaped}'"
+
+
+def quote_bytes(value: bytes) -> str:
+    return f"X'{value.hex()}'"
+
+
+def fence(lease: Lease, commits: int) -> str:
+    """Matches one row, or another writer owns the partition."""
+    return (
+        f"UPDATE partitions SET position = position + {commits} WHERE partition_id = "
+        f"{lease.partition} AND epoch = {lease.epoch} AND position = {lease.position}"
+    )
+
+
+def versions(streams: Sequence[StreamKey]) -> str:
+    """One row for each stream that has commits: its place in `streams`, its last version."""
+    return " UNION ALL ".join(
+        f"(SELECT {number}, last_version FROM commits WHERE {_of_stream(stream)} "
+        "ORDER BY first_version DESC LIMIT 1)"
+        for number, stream in enumerate(streams)
+    )
+
+
+def inserts(
+    lease: Lease, commits: Sequence[NewCommit], now_us: int, bytes_max: int
+) -> Iterator[str]:
+    """INSERT statements of many rows, each below `bytes_max` unless one row alone is larger."""
+    head = (
+        "INSERT INTO commits (partition_id, position, aggregate_type, aggregate_id, "
+        "first_version, last_version, events, checksum, committed_at_us) VALUES "
+    )
+    rows: list[str] = []
+    size = 0
+    for position, commit in enumerate(commits, lease.position + 1):
+        row = (
+            f"({lease.partition},{position},{quote(commit.aggregate_type)},"
+            f"{quote(commit.aggregate_id)},{commit.first_version},{commit.last_version},"
+            f"{quote(commit.events.decode())},{commit.checksum},{now_us})"
+        )
+        row_bytes = len(row.encode())
+        if rows and size + row_bytes > bytes_max:
+            yield head + ",".join(rows)
+            rows, size = [], 0
+        rows.append(row)
+        size += row_bytes
+    yield head + ",".join(rows)
+
+
+def change_row(table: Table, change: RowChange) -> str:
+    """One guarded change of one row: it matches or inserts one row, or its guard does not hold.
+
+    Names come from the declared table, values never do.
+    """
+    if change.insert:
+        columns = columns_of(table)
+        values = [change.key, *(change.put[name] for name in columns[1:])]
+        names = ", ".join(f"`{name}`" for name in columns)
+        return (
+            f"INSERT INTO `{table.name}` ({names}) SELECT {', '.join(map(quote, values))} FROM DUAL "
+            f"WHERE NOT EXISTS (SELECT 1 FROM `{table.name}` "
+            f"WHERE `{table.key}` = {quote(change.key)})"
+        )
+    sets = [f"`{name}` = `{name}` + {quote(number)}" for name, number in change.add.items()]
+    sets += [f"`{name}` = {quote(value)}" for name, value in change.put.items()]
+    # Bounds are compared without adding: a sum beyond 64 bits is an error, not a guard.
+    guards = [f"`{table.key}` = {quote(change.key)}"]
+    guards += [f"`{name}` = {quote(value)}" for name, value in change.expect.items()]
+    guards += [
+        f"`{name}` BETWEEN {max(0, -number)} AND {NUMBER_MAX - max(0, number)}"
+        for name, number in change.add.items()
+    ]
+    return f"UPDATE `{table.name}` SET {', '.join(sets)} WHERE {' AND '.join(guards)}"
+
+
+def read_rows(table: Table, key: str | None = None) -> str:
+    where = f" WHERE `{table.key}` = {quote(key)}" if key is not None else ""
+    names = ", ".join(f"`{name}`" for name in columns_of(table))
+    return f"SELECT {names} FROM `{table.name}`{where} ORDER BY `{table.key}`"
+
+
+def read_partition(partition: int, after_position: int, limit: int) -> str:
+    return (
+        f"SELECT {COMMIT_COLUMNS} FROM commits WHERE partition_id = {partition} "
+        f"AND position > {after_position} ORDER BY position LIMIT {limit}"
+    )
+
+
+def read_stream(stream: StreamKey, after_version: int, limit: int) -> str:
+    return (
+        f"SELECT {COMMIT_COLUMNS} FROM commits WHERE {_of_stream(stream)} "
+        f"AND first_version > {after_version} ORDER BY first_version LIMIT {limit}"
+    )
+
+
+READ_STREAMS = (
+    "SELECT aggregate_type, aggregate_id, MIN(partition_id), MAX(last_version), COUNT(*) "
+    "FROM commits GROUP BY aggregate_type, aggregate_id ORDER BY aggregate_type, aggregate_id"
+)
+
+
+def load_snapshot(stream: StreamKey) -> str:
+    return (
+        "SELECT aggregate_type, aggregate_id, version, code_version, state, checksum "
+        f"FROM snapshots WHERE {_of_stream(stream)}"
+    )
+
+
+def save_snapshot(values: Mapping[str, str]) -> str:
+    """Keep the snapshot whose columns are these literals, unless a newer one is there."""
+    changes = ", ".join(
+        f"{name} = IF(VALUES(version) >= version, VALUES({name}), {name})"
+        # `version` last: the ones before it compare with what is stored.
+        for name in ("code_version", "checksum", "state", "version")
+    )
+    return (
+        f"INSERT INTO snapshots ({', '.join(values)}) VALUES ({', '.join(values.values())}) "
+        f"ON DUPLICATE KEY UPDATE {changes}"
+    )
+
+
+def create_table(table: Table) -> str:
+    """The table of an inline projection, as schema.sql spells `stock` out."""
+    columns = [f"`{table.key}` VARCHAR(64) NOT NULL"]
+    columns += [f"`{name}` BIGINT NOT NULL" for name in table.numbers]
+    columns += [f"`{name}` VARCHAR(64) NOT NULL" for name in table.texts]
+    checks = [
+        f"CONSTRAINT `{table.name}_{name}_not_below_zero` CHECK (`{name}` >= 0)"
+        for name in table.numbers
+    ]
+    body = ", ".join([*columns, f"PRIMARY KEY (`{table.key}`)", *checks])
+    return (
+        f"CREATE TABLE IF NOT EXISTS `{table.name}` ({body}) "
+        "ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+    )
+
+
+def _of_stream(stream: StreamKey) -> str:
+    return f"aggregate_type = {quote(stream[0])} AND aggregate_id = {quote(stream[1])}"

@@ -1,0 +1,48 @@
+"""Real servers for tests: started when first needed, one for all tests that do not break it.
+
+A machine without them skips those tests; under CI=true that is a failure.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from engine.testing.mariadb_server import MariadbServer, find_program, mariadb_server
+
+_NUMBERS = count(1)
+
+
+def need(*programs: str) -> None:
+    """Skip when none of `programs` is installed; fail instead on a build server."""
+    if find_program(*programs) is None:
+        message = f"{programs[0]} is not installed; `make services` installs it"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariadbServer]:
+    """A server that is shared: do not stop, pause or reconfigure it."""
+    need("mariadbd", "mysqld")
+    with mariadb_server(tmp_path_factory.mktemp("mariadb")) as server:
+        yield server
+
+
+@pytest.fixture
+def mariadb_url(mariadb: MariadbServer) -> str:
+    """A new, empty database on the shared server."""
+    name = f"test_{next(_NUMBERS)}"
+    mariadb.execute(f"CREATE DATABASE {name}")
+    return mariadb.url(name)
+
+
+def own_server(folder: Path, **settings: str) -> MariadbServer:
+    """A server for one test, which may break it; use it as `with mariadb_server(...)`."""
+    need("mariadbd", "mysqld")
+    return MariadbServer(folder, **settings)
