@@ -10,7 +10,7 @@ CODE := engine loadtest tests
 PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bench lock clean
+.PHONY: help install demo test services bench lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -22,12 +22,15 @@ demo: $(STAMP) ## Sell 500 units to 10,000 buyers on a real SQLite file and audi
 		--arrival ramp --seconds 5 --stock 500 --limit-per-buyer 1 --duplicates 0.05 --seed 7 \
 		--out "runs/demo-$$(date +%Y%m%d-%H%M%S)"
 
-test: $(STAMP) ## Check style, types and import layers, then run every test
+test: $(STAMP) services ## Check style, types and import layers, then run every test
 	@echo "==> ruff check" && $(BIN)/ruff check .
 	@echo "==> ruff format --check" && $(BIN)/ruff format --check .
 	@echo "==> mypy --strict" && $(BIN)/mypy --strict $(CODE)
 	@echo "==> lint-imports" && $(BIN)/lint-imports
 	@echo "==> pytest" && $(BIN)/pytest
+
+services: ## Install MariaDB for the tests where apt can, or say what to install
+	@sh .ci/services
 
 bench: $(STAMP) ## Measure the stages and the whole engine; writes a folder in results/
 	$(BIN)/pytest tests/benchmarks --benchmark-enable --benchmark-only

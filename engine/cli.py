@@ -42,7 +42,8 @@ StoreToRead = Annotated[
     typer.Option(
         "--store-url",
         metavar="URL",
-        help="The store to read, sqlite:PATH. An engine may be writing to it.",
+        help="The store to read, sqlite:PATH or mysql://user:password@host:port/database. "
+        "An engine may be writing to it.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
@@ -133,6 +134,37 @@ def simulate(
     code = interruptible(lambda: run_simulation(flags, as_json=as_json))
     if code:
         raise typer.Exit(code)
+
+
+@app.command()
+def init(
+    store_url: Annotated[
+        str | None,
+        typer.Option(
+            "--store-url",
+            metavar="URL",
+            help="mysql://user:password@host:port/database, or sqlite:PATH.",
+        ),
+    ] = None,
+    config: options.Config = None,
+) -> None:
+    """Make a store ready: its tables, triggers and view. Done twice, it changes nothing.
+
+    A MySQL or MariaDB store is initialised once before it is sold from, by a user who may create
+    tables, triggers and views; the database itself must exist. A SQLite file needs no init.
+    The number of partitions (store.partitions of the config) is fixed from then on.
+    """
+    from engine.config import load_settings
+    from engine.runtime import initialise_store
+
+    settings = load_settings(config, {} if store_url is None else {"store.url": store_url})
+    info = interruptible(lambda: asyncio.run(initialise_store(settings)))
+    with printing() as console:
+        console.print(
+            f"{info.location} is ready: {info.kind} {info.version}, durability {info.durability}",
+            markup=False,
+            highlight=False,
+        )
 
 
 @app.command()

@@ -139,7 +139,7 @@ Config: TypeAlias = Annotated[
 StoreUrl: TypeAlias = Annotated[
     str | None,
     _option(
-        "sqlite:PATH or memory: (lost at exit). Without it the config's store.url, else the file "
+        "sqlite:PATH, mysql://user:password@host:port/database or memory: (lost at exit). Without it the config's store.url, else the file "
         "sale.db in the folder of --out.",
         ENGINE,
         metavar="URL",

@@ -13,6 +13,7 @@ from engine.errors import ConfigError
 VALUES = {
     "store.url": ("'memory:'", "memory:"),
     "store.partitions": ("3", 3),
+    "store.durability": ("'relaxed'", "relaxed"),
     "batch.size_max": ("50", 50),
     "batch.delay_ms_max": ("2.5", 2.5),
     "batch.aggregates_max": ("7", 7),

@@ -133,8 +133,9 @@ async def test_a_store_is_open_once_and_readable_meanwhile(settings: Settings) -
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("", "must be sqlite:PATH or memory:, got ''"),
-        ("sqlite:", "must be sqlite:PATH"),
+        ("", "must be memory:, sqlite:PATH or mysql://user:password@host:port/database; got ''"),
+        ("sqlite:", "got 'sqlite:'"),
+        ("mariadb://u:secret@h/db", "got 'mariadb://...@h/db'"),
         ("some.db", "did you mean sqlite:some.db?"),
         ("oracle:x", "got 'oracle:x'"),
         ("memory:x", "got 'memory:x'"),

@@ -37,7 +37,11 @@ from engine.inventory.sale import sale_registry
 from engine.inventory.stock import STOCK
 from engine.inventory.stock_table import stock_changes
 from engine.runtime import Engine
+from engine.stores.layout import Layout
 from engine.stores.memory import MemoryStore
+from engine.stores.mysql import MysqlStore
+from engine.stores.mysql_schema import initialise
+from engine.stores.mysql_url import parse_mysql_url
 from engine.stores.sqlite import SqliteStore
 
 CODEC = Codec(STOCK.events)
@@ -110,17 +114,27 @@ class Lab:
         return racing, Lab(cast(EventStore, racing), self.faults, self.settings)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-async def lab(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Lab]:
+@pytest.fixture(params=["memory", "sqlite", "mysql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The kind of store, or the place of one that has a place."""
+    if request.param == "mysql":
+        return str(request.getfixturevalue("mariadb_url"))
+    return str(tmp_path / "sale.db") if request.param == "sqlite" else ""
+
+
+@pytest.fixture
+async def lab(place: str) -> AsyncIterator[Lab]:
     faults = Faults()
     tables = sale_registry().tables
     store: EventStore
-    if request.param == "memory":
+    if not place:
         store = MemoryStore(2, tables, failpoint=faults)
+    elif place.startswith("mysql:"):
+        address = parse_mysql_url(place)
+        await initialise(address, Layout(2, tables))
+        store = await MysqlStore.open(address, partitions=2, tables=tables, failpoint=faults)
     else:
-        store = await SqliteStore.open(
-            str(tmp_path / "sale.db"), partitions=2, tables=tables, failpoint=faults
-        )
+        store = await SqliteStore.open(place, partitions=2, tables=tables, failpoint=faults)
     # A deadline that no test lives to see, unless it names one of its own.
     yield Lab(store, faults, load_settings(environ={}, overrides={"queue.deadline_ms": 600_000}))
     await store.close()

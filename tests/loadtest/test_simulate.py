@@ -97,7 +97,8 @@ def test_a_sale_is_proven_and_written_down(tmp_path: Path, store: str) -> None:
 def test_the_result_names_no_place(tmp_path: Path) -> None:
     outcome = simulate(plan_for(tmp_path))
     assert str(tmp_path) not in msgspec.json.encode(outcome.run).decode()
-    assert outcome.run.config["store"] == {"url": "sqlite:", "partitions": 1}
+    store = {"url": "sqlite:", "partitions": 1, "durability": "strict"}
+    assert outcome.run.config["store"] == store
 
 
 def test_one_after_the_other_the_same_seed_has_the_same_winners(tmp_path: Path) -> None:
