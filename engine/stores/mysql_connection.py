@@ -92,8 +92,17 @@ class MysqlConnection:
         except (pymysql.err.Error, OSError) as error:
             raise _refused(address, error) from error
         connection = cls(raw)
+        if tls is not None:
+            await connection._check_encrypted(address)
         await connection.run_all([*SESSION, *session])
         return connection
+
+    async def _check_encrypted(self, address: MysqlAddress) -> None:
+        # The driver goes on in clear when the server offers no TLS.
+        answer = await self.run("SHOW SESSION STATUS LIKE 'Ssl_cipher'")
+        if not answer.rows or not answer.rows[0][1]:
+            self.close()
+            raise ConfigError(f"cannot use {address}: tls was asked for and the server has none")
 
     @property
     def closed(self) -> bool:
