@@ -94,6 +94,8 @@ def simulate(
     orders: options.Orders = None,
     out: options.Out = None,
     history: options.History = None,
+    strategies: options.Strategies = None,
+    repeats: options.Repeats = None,
     as_json: Annotated[
         bool,
         typer.Option(
@@ -130,6 +132,8 @@ def simulate(
         orders=orders,
         out=out,
         history=history,
+        strategies=strategies,
+        repeats=repeats,
     )
     code = interruptible(lambda: run_simulation(flags, as_json=as_json))
     if code:

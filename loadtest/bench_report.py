@@ -10,10 +10,10 @@ import numpy as np
 from rich.table import Table
 
 from engine.errors import ConfigError
+from loadtest.intervals import interval_of
 from loadtest.machine import Machine
 from loadtest.results import RUN_FILE, SCHEMA, Kind, Strategy
 
-BOOTSTRAP_SAMPLES: Final = 2_000
 COLUMNS: Final = ("figure", "median", "95 % interval", "ceiling", "share", "budget", "", "checked")
 
 
@@ -77,22 +77,18 @@ def figure(
     at_least: bool = True,
     ceilings: dict[str, list[float]] | None = None,
 ) -> Figure:
-    """Summarise repeats. The interval is the percentile bootstrap of the median (Efron 1979)."""
-    values = np.array(repeats)
-    rng = np.random.default_rng(1)
-    medians = np.median(rng.choice(values, (BOOTSTRAP_SAMPLES, len(values))), axis=1)
-    low, high = np.percentile(medians, [2.5, 97.5])
-    median = float(np.median(values))
+    """Summarise repeats and compare their median with the budget."""
+    found = interval_of(repeats)
     met = None
     if budget is not None:
-        met = median >= budget if at_least else median <= budget
+        met = found.median >= budget if at_least else found.median <= budget
     return Figure(
         name=name,
         unit=unit,
         repeats=repeats,
-        median=median,
-        low=float(low),
-        high=float(high),
+        median=found.median,
+        low=found.low,
+        high=found.high,
         budget=budget,
         at_least=at_least,
         met=met,

@@ -13,6 +13,7 @@ SALE: Final = "The sale"
 CROWD: Final = "The crowd"
 ENGINE: Final = "The engine"
 FILES: Final = "Input and output"
+COMPARISON: Final = "Comparison"
 
 DEFAULTS: Final = WorkloadSettings()
 
@@ -183,5 +184,30 @@ History: TypeAlias = Annotated[
         "kill -9; `seckill audit --history` compares it with the store.",
         FILES,
         metavar="FILE",
+    ),
+]
+Strategies: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--strategies",
+        "--strategy",
+        help="Compare ways to sell from a MySQL or MariaDB server: all, or some of group-commit "
+        "(this engine), row-lock, select-for-update, optimistic, queue, separated by commas. Each "
+        "gets the same orders in a scratch database of its own, named like the one of --store-url "
+        "with _scratch behind it.",
+        rich_help_panel=COMPARISON,
+        show_default=False,
+        metavar="NAMES",
+    ),
+]
+Repeats: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=100,
+        help="Times each strategy is run. [dim]Default: 3.[/dim]",
+        rich_help_panel=COMPARISON,
+        show_default=False,
+        metavar="N",
     ),
 ]

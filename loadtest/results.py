@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -17,8 +17,11 @@ from loadtest.machine import Machine
 SCHEMA: Final = 1
 RUN_FILE: Final = "run.json"
 
-Kind: TypeAlias = Literal["simulate", "locust", "tune", "bench"]
-Strategy: TypeAlias = Literal["group-commit", "row-lock", "select-for-update", "queue", "redis-lua"]
+Kind: TypeAlias = Literal["simulate", "strategies", "locust", "tune", "bench"]
+Strategy: TypeAlias = Literal[
+    "group-commit", "row-lock", "select-for-update", "optimistic", "queue"
+]
+STRATEGIES: Final[tuple[Strategy, ...]] = get_args(Strategy)
 
 
 class Orders(msgspec.Struct, frozen=True):

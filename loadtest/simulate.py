@@ -205,7 +205,7 @@ def _build_run(plan: Plan, started_at: str, books: Books) -> Run:
         commit=source_commit(),
         seed=plan.workload.seed,
         machine=describe_machine(books.store),
-        config=_describe(plan),
+        config=describe_plan(plan),
         strategy="group-commit",
         orders=Orders(
             offered=tally.sent,
@@ -231,7 +231,7 @@ def _build_run(plan: Plan, started_at: str, books: Books) -> Run:
     )
 
 
-def _describe(plan: Plan) -> dict[str, Any]:
+def describe_plan(plan: Plan) -> dict[str, Any]:
     """Every setting that matters to the figures; of the store only its kind, never its place."""
     settings = msgspec.to_builtins(plan.settings)
     settings["store"]["url"] = plan.settings.store.url.partition(":")[0] + ":"

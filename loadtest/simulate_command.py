@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from rich.console import Console
@@ -14,14 +15,26 @@ from engine.config import Settings, load_settings
 from engine.errors import ConfigError
 from engine.runtime import tune_garbage_collector
 from engine.terminal import print_json, printing
+from loadtest.machine import describe_machine, source_commit
 from loadtest.orders_file import read_orders
-from loadtest.places import choose_store_url, default_directory
+from loadtest.places import choose_store_url, default_directory, made_directory
 from loadtest.progress import show_progress
 from loadtest.results import RUN_FILE
 from loadtest.settings import WorkloadSettings, check_limit, flag_of
-from loadtest.simulate import Outcome, Plan, simulate, unwatched
+from loadtest.simulate import Outcome, Plan, describe_plan, simulate, unwatched
+from loadtest.strategies import (
+    CONNECTIONS,
+    SECONDS_MAX,
+    check_strategies,
+    compare,
+    parse_strategies,
+)
+from loadtest.strategies_report import StrategiesRun, summarise, table_of, write
 from loadtest.summary import print_summary
 from loadtest.workload import Workload, generate
+
+REPEATS: Final = 3
+"""Times each strategy is run unless --repeats says otherwise."""
 
 
 class SimulateFlags(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,11 +49,17 @@ class SimulateFlags(msgspec.Struct, frozen=True, kw_only=True):
     orders: Path | None
     out: Path | None
     history: Path | None
+    strategies: str | None = None
+    repeats: int | None = None
 
 
 def run_simulation(flags: SimulateFlags, *, as_json: bool) -> int:
     """Run the sale, print it, return the exit code. Raises ConfigError for flags that don't fit."""
     plan = make_plan(flags)
+    if flags.strategies is not None:
+        return run_comparison(plan, flags.strategies, flags.repeats or REPEATS, as_json=as_json)
+    if flags.repeats is not None:
+        raise ConfigError("--repeats goes with --strategies")
     tune_garbage_collector()
     errors = Console(stderr=True, soft_wrap=True)
     outcome = simulate(plan, unwatched if as_json else partial(show_progress, console=errors))
@@ -51,6 +70,42 @@ def run_simulation(flags: SimulateFlags, *, as_json: bool) -> int:
             print_summary(console, outcome, plan.workload)
     _say_where(errors, plan, outcome, as_json=as_json)
     return outcome.exit_code
+
+
+def run_comparison(plan: Plan, strategies: str, repeats: int, *, as_json: bool) -> int:
+    """Run the sale by every strategy, print and write the table, return the exit code."""
+    names = parse_strategies(strategies)
+    check_strategies(plan, names)
+    tune_garbage_collector()
+    started_at = datetime.now(UTC).isoformat(timespec="seconds")
+    errors = Console(stderr=True, soft_wrap=True)
+    with made_directory(plan.directory):
+        runs, info = compare(
+            plan, names, repeats, done=lambda line: errors.print(line, style="dim", markup=False)
+        )
+    run = StrategiesRun(
+        started_at=started_at,
+        commit=source_commit(),
+        seed=plan.workload.seed,
+        machine=describe_machine(info),
+        config={
+            **describe_plan(plan),
+            "repeats": repeats,
+            "seconds_max": SECONDS_MAX,
+            "connections_tried": CONNECTIONS,
+        },
+        strategies=summarise(runs),
+    )
+    write(run, plan.directory)
+    with printing() as console:
+        if as_json:
+            print_json(run)
+        else:
+            console.print(table_of(run))
+    errors.print(
+        f"written: {plan.directory / RUN_FILE}", style="dim", markup=False, highlight=False
+    )
+    return 0 if run.ok else 1
 
 
 def make_plan(flags: SimulateFlags) -> Plan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from typing import Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import msgspec
 
@@ -32,6 +32,17 @@ class MysqlAddress(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"{SCHEME}://{self.user}@{self.host}:{self.port}/{self.database}"
+
+    def url(self) -> str:
+        """The whole URL, with the password: for opening a store, never for showing."""
+        secret = f":{quote(self.password, safe='')}" if self.password else ""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        tls = {"tls": self.tls, "tls_ca": self.tls_ca}
+        options = urlencode({key: value for key, value in tls.items() if value not in ("", "off")})
+        return (
+            f"{SCHEME}://{quote(self.user, safe='')}{secret}@{host}:{self.port}/"
+            f"{quote(self.database, safe='')}{'?' if options else ''}{options}"
+        )
 
     def tls_context(self) -> ssl.SSLContext | None:
         """What the driver is to encrypt with. Raises ConfigError when `tls_ca` cannot be read."""

@@ -26,6 +26,7 @@ from engine.stores.mysql_url import MysqlAddress, parse_mysql_url
 )
 def test_a_url_names_everything(url: str, address: MysqlAddress) -> None:
     assert parse_mysql_url(url) == address
+    assert parse_mysql_url(address.url()) == address
 
 
 @pytest.mark.parametrize(

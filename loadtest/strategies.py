@@ -1,0 +1,254 @@
+"""The same orders through every strategy, in turn, each in a database of its own.
+
+    seckill simulate --strategies all --store-url mysql://...
+
+Baselines answer so much less that they are stopped after `seconds_max`; rates are per second. Every
+run is checked against the tables it wrote: nothing oversold, no acknowledged order lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import msgspec
+
+from engine.clock import SystemClock
+from engine.cqrs.event_store import StoreInfo
+from engine.cqrs.messages import Answer, Command
+from engine.errors import ConfigError, StoreUnavailable
+from engine.runtime import initialise_store
+from engine.stores.mysql_connection import MysqlConnection, code_of
+from engine.stores.mysql_url import MysqlAddress, parse_mysql_url
+from loadtest.baselines import BASELINE_TABLES, SHOPS, Pool, count_stock, put_stock
+from loadtest.crowd import Crowd
+from loadtest.results import STRATEGIES, Strategy
+from loadtest.simulate import Plan, simulate
+
+GROUP_COMMIT: Final = "group-commit"
+ROW_LOCK: Final = "row-lock"
+
+CONNECTIONS: Final = (4, 8, 16, 32, 64)
+"""Pool sizes that the row-lock baseline is tried with; the best one is used for all baselines."""
+
+PROBE_SECONDS: Final = 2.0
+SECONDS_MAX: Final = 10.0
+
+NO_RIGHT: Final = frozenset({1044, 1045, 1227})
+
+
+class StrategyRun(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of one strategy. `connections` is 0 where the engine chooses.
+
+    `oversold` are units sold beyond the stock, `lost` acknowledged orders that are not stored;
+    `stopped_early` tells that `seconds_max` ended it.
+    """
+
+    strategy: Strategy
+    connections: int
+    accepted: int
+    refused: int
+    failed: int
+    durable_per_s: float
+    p50_ms: float
+    p99_ms: float
+    seconds: float
+    oversold: int
+    lost: int
+    stopped_early: bool
+
+
+def parse_strategies(text: str) -> tuple[Strategy, ...]:
+    """Read `all` or names separated by commas. Raises ConfigError naming what is allowed."""
+    if text == "all":
+        return STRATEGIES
+    names = dict.fromkeys(name.strip() for name in text.split(","))
+    unknown = [name for name in names if name not in STRATEGIES]
+    if unknown:
+        raise ConfigError(
+            f"--strategies takes all or some of {', '.join(STRATEGIES)}; got {unknown[0]!r}"
+        )
+    return tuple(each for each in STRATEGIES if each in names)
+
+
+def check_strategies(plan: Plan, strategies: Sequence[Strategy]) -> MysqlAddress:
+    """Raise ConfigError unless `plan` can be run by all `strategies`; return their server."""
+    url = plan.settings.store.url
+    if not url.startswith("mysql:"):
+        raise ConfigError("--strategies compares ways to use a server; give a mysql:// --store-url")
+    if plan.history is not None:
+        raise ConfigError("--history goes with a single run, not with --strategies")
+    if plan.workload.limit_per_buyer and set(strategies) - {GROUP_COMMIT}:
+        raise ConfigError("the baselines know no --limit-per-buyer; leave it out")
+    return parse_mysql_url(url)
+
+
+def compare(
+    plan: Plan,
+    strategies: Sequence[Strategy],
+    repeats: int,
+    *,
+    seconds_max: float = SECONDS_MAX,
+    done: Callable[[str], None] = lambda _: None,
+) -> tuple[list[StrategyRun], StoreInfo]:
+    """Run every strategy `repeats` times, taking turns. `done` is told what was finished.
+
+    Raises ConfigError when the user may not create databases on the server.
+    """
+    address = check_strategies(plan, strategies)
+    connections = 0
+    if set(strategies) - {GROUP_COMMIT}:
+        connections = asyncio.run(_best_connections(address, plan, done))
+    runs: list[StrategyRun] = []
+    info: StoreInfo | None = None
+    for repeat in range(1, repeats + 1):
+        for strategy in strategies:
+            if strategy == GROUP_COMMIT:
+                run, info = _group_commit(address, plan, repeat)
+            else:
+                run = asyncio.run(
+                    _baseline(address, plan, strategy, connections, seconds_max=seconds_max)
+                )
+            runs.append(run)
+            done(f"{strategy} {repeat}/{repeats}: {run.durable_per_s:,.0f} durable orders/s")
+    return runs, info or asyncio.run(_describe(address, plan))
+
+
+async def _best_connections(address: MysqlAddress, plan: Plan, done: Callable[[str], None]) -> int:
+    rates: dict[int, float] = {}
+    for size in CONNECTIONS:
+        run = await _baseline(address, plan, ROW_LOCK, size, seconds_max=PROBE_SECONDS)
+        rates[size] = run.durable_per_s
+        done(f"row-lock with {size} connections: {run.durable_per_s:,.0f} durable orders/s")
+    return max(rates, key=lambda size: rates[size])
+
+
+def _group_commit(address: MysqlAddress, plan: Plan, repeat: int) -> tuple[StrategyRun, StoreInfo]:
+    scratch = msgspec.structs.replace(address, database=f"{address.database}_scratch")
+    store = msgspec.structs.replace(plan.settings.store, url=scratch.url())
+    settings = msgspec.structs.replace(plan.settings, store=store)
+    folder = plan.directory / f"{GROUP_COMMIT}-{repeat}"
+    asyncio.run(_create(address, scratch.database))
+    try:
+        info = asyncio.run(initialise_store(settings))
+        outcome = simulate(Plan(plan.workload, settings, folder, plan.concurrency))
+    finally:
+        asyncio.run(_drop(address, scratch.database))
+    run, orders = outcome.run, outcome.run.orders
+    return StrategyRun(
+        strategy=GROUP_COMMIT,
+        connections=0,
+        accepted=orders.accepted,
+        refused=orders.rejected_sold_out + orders.rejected_limit + orders.rejected_other,
+        failed=orders.failed + orders.unknown,
+        durable_per_s=run.throughput.durable_per_s,
+        p50_ms=run.latency_ms.p50,
+        p99_ms=run.latency_ms.p99,
+        seconds=run.throughput.seconds,
+        oversold=run.audit.oversold,
+        # Without a history the books of the run tell: the buyers' units against the store's.
+        lost=run.audit.lost + sum(not check.ok for check in outcome.checks),
+        stopped_early=run.stopped_early,
+    ), info
+
+
+async def _baseline(
+    address: MysqlAddress, plan: Plan, strategy: Strategy, connections: int, *, seconds_max: float
+) -> StrategyRun:
+    async with _scratch(address) as place:
+        await put_stock(place, plan.workload.skus, plan.workload.stock)
+        pool = await Pool.open(place, connections)
+        shop = SHOPS[strategy](pool)
+        acknowledged: dict[str, int] = {}
+
+        async def execute(order: Command) -> Answer:
+            answer = await shop.execute(order)
+            if isinstance(answer, tuple):
+                acknowledged[order.id] = 1
+            return answer
+
+        crowd = Crowd(plan.workload, execute, SystemClock(), plan.concurrency)
+        limit = asyncio.get_running_loop().call_later(seconds_max, crowd.stop)
+        try:
+            await crowd.run()
+        finally:
+            limit.cancel()
+            pool.close()
+        tally = crowd.tally
+        latency = tally.latency.percentiles()
+        oversold, stored = await count_stock(place, plan.workload.stock)
+        return StrategyRun(
+            strategy=strategy,
+            connections=connections,
+            accepted=tally.accepted,
+            refused=tally.rejected.total(),
+            failed=tally.failed + tally.unknown,
+            durable_per_s=round(tally.accepted / tally.seconds, 1),
+            p50_ms=latency.p50,
+            p99_ms=latency.p99,
+            seconds=round(tally.seconds, 6),
+            oversold=oversold,
+            lost=len(acknowledged.keys() - stored),
+            stopped_early=crowd.stopped,
+        )
+
+
+@asynccontextmanager
+async def _scratch(address: MysqlAddress) -> AsyncIterator[MysqlAddress]:
+    """A database with the baselines' tables, for the block."""
+    place = msgspec.structs.replace(address, database=f"{address.database}_scratch")
+    await _create(address, place.database)
+    try:
+        connection = await MysqlConnection.open(place)
+        await connection.run_all(BASELINE_TABLES)
+        connection.close()
+        yield place
+    finally:
+        await _drop(address, place.database)
+
+
+async def _create(address: MysqlAddress, database: str) -> None:
+    connection = await MysqlConnection.open(address)
+    try:
+        await connection.run(f"CREATE DATABASE `{_name(database)}`")
+    except StoreUnavailable as error:
+        if code_of(error) == DATABASE_EXISTS:
+            raise ConfigError(
+                f"{address}: the database {database} is there already; another comparison may be "
+                "running, or one was killed: drop it"
+            ) from error
+        if code_of(error) in NO_RIGHT:
+            raise ConfigError(
+                f"{address}: user {address.user} may not create the database {database}, which a "
+                f"comparison uses; grant all on `{database}`.* or use a test server"
+            ) from error
+        raise
+    finally:
+        connection.close()
+
+
+async def _drop(address: MysqlAddress, database: str) -> None:
+    connection = await MysqlConnection.open(address)
+    try:
+        await connection.run(f"DROP DATABASE IF EXISTS `{_name(database)}`")
+    finally:
+        connection.close()
+
+
+DATABASE_EXISTS: Final = 1007
+
+
+def _name(database: str) -> str:
+    return database.replace("`", "``")
+
+
+async def _describe(address: MysqlAddress, plan: Plan) -> StoreInfo:
+    scratch = msgspec.structs.replace(address, database=f"{address.database}_scratch")
+    store = msgspec.structs.replace(plan.settings.store, url=scratch.url())
+    await _create(address, scratch.database)
+    try:
+        return await initialise_store(msgspec.structs.replace(plan.settings, store=store))
+    finally:
+        await _drop(address, scratch.database)

@@ -1,0 +1,147 @@
+"""What a comparison of strategies says: one table, in the terminal and in a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from rich.table import Table
+
+from engine.errors import ConfigError
+from loadtest.intervals import Interval, interval_of
+from loadtest.machine import Machine
+from loadtest.results import RUN_FILE, SCHEMA, Kind, Strategy
+from loadtest.strategies import ROW_LOCK, StrategyRun
+
+COLUMNS: Final = (
+    "strategy",
+    "pool",
+    "durable/s",
+    "x row-lock",
+    "p50 ms",
+    "p99 ms",
+    "oversold",
+    "lost",
+    "failed",
+)
+
+
+class StrategySummary(msgspec.Struct, frozen=True, kw_only=True):
+    """The repeats of one strategy. `ratio` compares with row-lock in the same repeat, or is null."""
+
+    strategy: Strategy
+    connections: int
+    durable_per_s: Interval
+    ratio: Interval | None
+    p50_ms: float
+    p99_ms: float
+    oversold: int
+    lost: int
+    failed: int
+    repeats: list[StrategyRun]
+
+
+class StrategiesRun(msgspec.Struct, frozen=True, kw_only=True):
+    """`run.json` of a comparison."""
+
+    schema: int = SCHEMA
+    kind: Kind = "strategies"
+    started_at: str
+    commit: str
+    seed: int | None
+    machine: Machine
+    config: dict[str, Any]
+    strategies: list[StrategySummary]
+
+    @property
+    def ok(self) -> bool:
+        return not any(each.oversold or each.lost or each.failed for each in self.strategies)
+
+
+def summarise(runs: Sequence[StrategyRun]) -> list[StrategySummary]:
+    """Put the repeats of each strategy together, in the order of their first run."""
+    by_name: dict[Strategy, list[StrategyRun]] = {}
+    for run in runs:
+        by_name.setdefault(run.strategy, []).append(run)
+    base = [run.durable_per_s for run in by_name.get(ROW_LOCK, ())]
+    summaries: list[StrategySummary] = []
+    for name, repeats in by_name.items():
+        rates = [run.durable_per_s for run in repeats]
+        ratios = [ours / theirs for ours, theirs in zip(rates, base, strict=False) if theirs]
+        summaries.append(
+            StrategySummary(
+                strategy=name,
+                connections=repeats[0].connections,
+                durable_per_s=interval_of(rates),
+                ratio=interval_of(ratios) if ratios else None,
+                p50_ms=interval_of([run.p50_ms for run in repeats]).median,
+                p99_ms=interval_of([run.p99_ms for run in repeats]).median,
+                oversold=sum(run.oversold for run in repeats),
+                lost=sum(run.lost for run in repeats),
+                failed=sum(run.failed for run in repeats),
+                repeats=repeats,
+            )
+        )
+    return summaries
+
+
+def table_of(run: StrategiesRun) -> Table:
+    """Return the comparison as a table for the terminal."""
+    table = Table(title="Strategies", title_justify="left", box=None, pad_edge=False)
+    for column in COLUMNS:
+        table.add_column(column, justify="left" if column == "strategy" else "right")
+    for each in run.strategies:
+        table.add_row(*_cells(each, "\n"))
+    return table
+
+
+def write(run: StrategiesRun, directory: Path) -> None:
+    """Write run.json and a README.md with the table. Raises ConfigError when it cannot."""
+    machine = run.machine
+    on = (
+        f"{machine.cores} x {machine.cpu}, {machine.memory_gib:g} GiB, {machine.kernel}, "
+        f"{machine.python}; {machine.store} {machine.store_version}, {machine.durability}. "
+        "Server, load generator and engine share the cores."
+    )
+    how = (
+        "Medians of the repeats, with the 95 % interval of the bootstrap; run.json holds every one. "
+        "The same seeded orders for all; a baseline is stopped after "
+        f"{run.config['seconds_max']:g} s. The row-lock pool is the best of "
+        f"{', '.join(map(str, run.config['connections_tried']))} connections."
+    )
+    lines = [
+        f"# Strategies compared on {run.started_at[:10]}, commit {run.commit[:12]}",
+        *("", on, "", how, ""),
+        f"| {' | '.join(COLUMNS)} |",
+        "|---" * len(COLUMNS) + "|",
+        *(f"| {' | '.join(_cells(each, ' '))} |" for each in run.strategies),
+    ]
+    encoded = msgspec.json.format(msgspec.json.encode(run), indent=2)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / RUN_FILE).write_bytes(encoded + b"\n")
+        (directory / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write results to {directory}: {error.strerror}") from None
+
+
+def _cells(each: StrategySummary, gap: str) -> list[str]:
+    """One row; `gap` stands between a median and its interval."""
+    return [
+        each.strategy,
+        f"{each.connections:,}" if each.connections else "-",
+        _interval(each.durable_per_s, 0, gap),
+        _interval(each.ratio, 2, gap) if each.ratio else "-",
+        f"{each.p50_ms:,.1f}",
+        f"{each.p99_ms:,.1f}",
+        f"{each.oversold:,}",
+        f"{each.lost:,}",
+        f"{each.failed:,}",
+    ]
+
+
+def _interval(found: Interval, digits: int, gap: str) -> str:
+    median, low, high = (f"{value:,.{digits}f}" for value in msgspec.structs.astuple(found))
+    return median if low == high else f"{median}{gap}({low} to {high})"

@@ -1,0 +1,123 @@
+"""Strategies are compared on one server with the same orders, and every run is checked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from engine.errors import ConfigError
+from engine.testing.mariadb_server import MariadbServer
+from loadtest.results import STRATEGIES, Strategy
+from loadtest.strategies import StrategyRun, parse_strategies
+from loadtest.strategies_report import summarise
+from tests.test_cli import Shell, shell
+
+__all__ = ["shell"]
+
+
+def run_of(strategy: Strategy, rate: float, **more: int) -> StrategyRun:
+    run = StrategyRun(
+        strategy=strategy,
+        connections=4,
+        accepted=10,
+        refused=0,
+        failed=0,
+        durable_per_s=rate,
+        p50_ms=1.0,
+        p99_ms=2.0,
+        seconds=1.0,
+        oversold=0,
+        lost=0,
+        stopped_early=False,
+    )
+    return msgspec.structs.replace(run, **more)
+
+
+def test_names_are_read_in_the_order_of_the_table() -> None:
+    assert parse_strategies("all") == STRATEGIES
+    assert parse_strategies("queue, group-commit,queue") == ("group-commit", "queue")
+    for wrong in ("", "row-locks", "all,queue"):
+        with pytest.raises(ConfigError, match="--strategies takes all or some of group-commit"):
+            parse_strategies(wrong)
+
+
+def test_a_ratio_compares_repeats_of_the_same_turn() -> None:
+    runs = [
+        run_of("group-commit", 100.0),
+        run_of("row-lock", 10.0),
+        run_of("group-commit", 300.0, lost=1),
+        run_of("row-lock", 20.0, oversold=2),
+    ]
+    ours, theirs = summarise(runs)
+    assert ours.ratio is not None
+    assert theirs.ratio is not None
+    assert (ours.ratio.low, ours.ratio.median, ours.ratio.high) == (10.0, 12.5, 15.0)
+    assert theirs.ratio.median == 1.0
+    assert (ours.durable_per_s.median, ours.lost, theirs.oversold) == (200.0, 1, 2)
+    assert summarise(runs[:1])[0].ratio is None
+
+
+def test_a_comparison_prints_a_table_and_leaves_the_server_as_it_was(
+    shell: Shell, mariadb: MariadbServer, mariadb_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loadtest.strategies.PROBE_SECONDS", 0.05)
+    monkeypatch.setattr("loadtest.strategies.CONNECTIONS", (2, 4))
+    before = mariadb.execute("SHOW DATABASES")
+    arguments = ["--strategies", "all", "--repeats", "1", "--store-url", mariadb_url]
+    arguments += ["--buyers", "300", "--stock", "100", "--concurrency", "50", "--out", "compared"]
+    assert shell.run("simulate", *arguments) == 0, shell.err
+    for name in STRATEGIES:
+        assert name in shell.out
+    assert mariadb.execute("SHOW DATABASES") == before
+    run = json.loads((shell.folder / "compared" / "run.json").read_text())
+    assert [each["strategy"] for each in run["strategies"]] == list(STRATEGIES)
+    for each in run["strategies"]:
+        (repeat,) = each["repeats"]
+        assert (repeat["accepted"], repeat["refused"]) == (100, 200)
+        assert (each["oversold"], each["lost"], each["failed"]) == (0, 0, 0)
+        assert each["durable_per_s"]["median"] > 0
+    assert "| group-commit | - |" in (shell.folder / "compared" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--strategies", "all"], "give a mysql:// --store-url"),
+        (["--strategies", "fast", "--store-url", "URL"], "--strategies takes all or some of"),
+        (
+            ["--strategies", "all", "--store-url", "URL", "--limit-per-buyer", "2"],
+            "the baselines know no --limit-per-buyer",
+        ),
+        (
+            ["--strategies", "all", "--store-url", "URL", "--history", "h.jsonl"],
+            "--history goes with a single run",
+        ),
+        (["--repeats", "2"], "--repeats goes with --strategies"),
+    ],
+)
+def test_what_cannot_be_compared_is_named_and_nothing_is_made(
+    shell: Shell, mariadb_url: str, arguments: list[str], message: str
+) -> None:
+    given = [mariadb_url if each == "URL" else each for each in arguments]
+    assert shell.run("simulate", "--out", "compared", *given) == 2
+    assert message in shell.err
+    assert shell.files() == {}
+
+
+def test_a_user_who_may_not_create_databases_is_told(
+    shell: Shell, mariadb: MariadbServer, mariadb_url: str
+) -> None:
+    database = mariadb_url.rpartition("/")[2]
+    mariadb.execute(
+        "CREATE USER IF NOT EXISTS small@'%' IDENTIFIED BY 'pw';"
+        f"GRANT ALL ON `{database}`.* TO small@'%'"
+    )
+    url = mariadb.url(database, "small", "pw")
+    code = shell.run("simulate", "--strategies", "row-lock", "--store-url", url, "--out", "x")
+    assert code == 2
+    assert f"user small may not create the database {database}_scratch" in shell.err
+    assert "pw" not in shell.err
+    assert not Path("x").exists()
