@@ -60,10 +60,20 @@ def test_a_ratio_compares_repeats_of_the_same_turn() -> None:
     assert summarise(runs[:1])[0].ratio is None
 
 
+def test_the_fastest_pool_size_counts_and_every_run_must_be_right() -> None:
+    runs = [
+        run_of("row-lock", 10.0, connections=4),
+        run_of("row-lock", 30.0, connections=8),
+        run_of("row-lock", 20.0, connections=16, lost=1),
+    ]
+    (summary,) = summarise(runs)
+    assert (summary.connections, summary.durable_per_s.median, summary.lost) == (8, 30.0, 1)
+    assert len(summary.repeats) == 3
+
+
 def test_a_comparison_prints_a_table_and_leaves_the_server_as_it_was(
     shell: Shell, mariadb: MariadbServer, mariadb_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("loadtest.strategies.PROBE_SECONDS", 0.05)
     monkeypatch.setattr("loadtest.strategies.CONNECTIONS", (2, 4))
     before = mariadb.execute("SHOW DATABASES")
     arguments = ["--strategies", "all", "--repeats", "1", "--store-url", mariadb_url]
@@ -75,8 +85,10 @@ def test_a_comparison_prints_a_table_and_leaves_the_server_as_it_was(
     run = json.loads((shell.folder / "compared" / "run.json").read_text())
     assert [each["strategy"] for each in run["strategies"]] == list(STRATEGIES)
     for each in run["strategies"]:
-        (repeat,) = each["repeats"]
-        assert (repeat["accepted"], repeat["refused"]) == (100, 200)
+        sizes = [repeat["connections"] for repeat in each["repeats"]]
+        assert sizes == ([0] if each["strategy"] == "group-commit" else [2, 4])
+        for repeat in each["repeats"]:
+            assert (repeat["accepted"], repeat["refused"]) == (100, 200)
         assert (each["oversold"], each["lost"], each["failed"]) == (0, 0, 0)
         assert each["durable_per_s"]["median"] > 0
     assert "| group-commit | - |" in (shell.folder / "compared" / "README.md").read_text()
