@@ -20,6 +20,7 @@ from msgspec import Meta
 from engine.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "SECKILL_"
+SEPARATOR = "__"
 
 Count = Annotated[int, Meta(ge=1)]
 
@@ -128,6 +129,23 @@ def load_settings(
     return _check_relations(settings)
 
 
+def check_settings(settings: Settings) -> Settings:
+    """Return settings that a program made itself, checked like those of a file.
+
+    Raises ConfigError naming the key and what is allowed.
+    """
+    tree = msgspec.to_builtins(settings)
+    return load_settings(
+        None,
+        {
+            f"{section}.{name}": value
+            for section, each in tree.items()
+            for name, value in each.items()
+        },
+        {},
+    )
+
+
 def _check_relations(settings: Settings) -> Settings:
     if settings.batch.size_max > settings.queue.depth_max:
         raise ConfigError(
@@ -166,9 +184,10 @@ def _flatten(tree: Mapping[str, Any], path: str) -> dict[str, object]:
 def _from_environment(environ: Mapping[str, str]) -> dict[str, object]:
     found: dict[str, object] = {}
     for variable, text in environ.items():
-        if not variable.startswith(ENVIRONMENT_PREFIX):
+        # Others may begin so too: Kubernetes sets SECKILL_PORT for a service called seckill.
+        if not variable.startswith(ENVIRONMENT_PREFIX) or SEPARATOR not in variable:
             continue
-        key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
+        key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().replace(SEPARATOR, ".")
         section = _check_key(key, f" (from the environment variable {variable})")
         name = key.split(".")[1]
         field = next(f for f in msgspec.structs.fields(section) if f.name == name)

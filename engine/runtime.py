@@ -13,7 +13,7 @@ from typing import TypeAlias, TypeVar
 import msgspec
 
 from engine.clock import Clock, SystemClock
-from engine.config import Settings, load_settings
+from engine.config import Settings, check_settings, load_settings
 from engine.cqrs.aggregate import Registry
 from engine.cqrs.command_side.command_side import CommandSide
 from engine.cqrs.command_side.statistics import Statistics
@@ -46,7 +46,7 @@ E_ = TypeVar("E_", bound=Event)
 
 
 class StockRow(msgspec.Struct, frozen=True):
-    """A SKU as its table row says: durable, and never ahead of an answer."""
+    """A SKU as its table row says: durable, and never behind an answer you got."""
 
     sku: str
     phase: str
@@ -171,8 +171,9 @@ async def open_engine(
     Leaving the block finishes what is queued and closes the store. Raises ConfigError,
     StoreLocked when another process owns the store, SchemaMismatch, StoreUnavailable.
     """
-    if not isinstance(settings, Settings):
-        settings = load_settings(settings)
+    settings = (
+        check_settings(settings) if isinstance(settings, Settings) else load_settings(settings)
+    )
     registry = registry or sale_registry()
     clock = clock or SystemClock()
     store = await _open_store(settings, registry, clock)

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine.config import Settings, known_keys, load_settings
+from engine.config import BatchSettings, Settings, check_settings, known_keys, load_settings
 from engine.errors import ConfigError
 
 VALUES = {
@@ -105,7 +105,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, lines: list[str], message: str) 
     [
         ("SECKILL_BATCH__SIZE_MAX", "many", "environment variable SECKILL_BATCH__SIZE_MAX: "),
         ("SECKILL_BATCH__SIZEMAX", "1", "did you mean batch.size_max?"),
-        ("SECKILL_BATCH", "1", "(from the environment variable SECKILL_BATCH)"),
+        ("SECKILL_BATCHES__SIZE", "1", "(from the environment variable SECKILL_BATCHES__SIZE)"),
     ],
 )
 def test_a_wrong_environment_variable_is_named(variable: str, text: str, message: str) -> None:
@@ -121,6 +121,25 @@ def test_a_missing_file_is_named_with_its_whole_path(
     with pytest.raises(ConfigError, match="No such file") as caught:
         load_settings("none.toml", None, {})
     assert str(tmp_path / "none.toml") in str(caught.value)
+
+
+def test_other_variables_with_our_prefix_are_none_of_our_business() -> None:
+    environ = {"SECKILL_PORT": "tcp://10.0.0.1:80", "SECKILL_SERVICE_HOST": "10.0.0.1"}
+    assert load_settings(None, None, environ) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (Settings(batch=BatchSettings(size_max=0)), "batch.size_max: Expected `int` >= 1"),
+        (Settings(batch=BatchSettings(size_max=70_000)), "must not be above queue.depth_max"),
+    ],
+)
+def test_settings_that_a_program_made_are_checked_too(settings: Settings, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_settings(settings)
+    assert message in str(caught.value)
+    assert check_settings(Settings()) == Settings()
 
 
 def test_settings_cannot_be_changed() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 from engine.cqrs.event_store import RowChange, Table
@@ -25,7 +26,7 @@ class AggregateType(Generic[State]):
     """One kind of aggregate.
 
     `name` is stored with every commit and must never change. `commands` maps each command type to
-    the events its answer may begin with; by them a repeated command id is told from a reused one:
+    every event its answer may hold; by them a repeated command id is told from a reused one:
     a field of the first event that has the name of a command's field must hold that field's value.
     `snapshot_version` is raised whenever the shape or meaning of the state changes: older
     snapshots are then ignored. `upcasters` lift events of older schema versions by their tag.
@@ -39,6 +40,11 @@ class AggregateType(Generic[State]):
     evolve: Callable[[State, Event], State]
     snapshot_version: int = 1
     upcasters: Mapping[str, Upcaster] = field(default_factory=dict)
+
+    @cached_property
+    def declared(self) -> frozenset[type[Event]]:
+        """Every event type of this aggregate, to look one up."""
+        return frozenset(self.events)
 
     @property
     def events(self) -> tuple[type[Event], ...]:

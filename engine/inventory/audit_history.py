@@ -65,7 +65,9 @@ class HistoryMatch:
                 f"{executed:,} of them were executed"
             )
         if reasons:
-            notes.append(f"{reasons:,} orders were refused again for another reason")
+            notes.append(
+                f"{reasons:,} orders were refused first and answered otherwise when repeated"
+            )
         if self.lost and self.lost == self._present.checked:
             notes.append(
                 "not one acknowledged order is in this store; is it the history of another one?"

@@ -271,8 +271,8 @@ def _note_answer(order: HistoryOrder, line: AnswerLine) -> None:
     order.unanswered = max(0, order.unanswered - 1)
     before = order.answer
     if isinstance(line, Ok):
-        if before == "rejected":
-            order.contradiction = f"was refused ({order.reason}) and then acknowledged"
+        # Refusals may be forgotten, and the order be decided anew: no contradiction.
+        order.reasons_differ |= before == "rejected"
         if line.buyer is not None and line.quantity is not None:
             told = (line.buyer, line.quantity)
             if told != (order.buyer, order.quantity) and told not in (o[1:] for o in order.others):

@@ -6,8 +6,10 @@ reads. A whole batch is one hop to the writer thread, not one per row.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import apsw
@@ -30,7 +32,7 @@ from engine.stores.sqlite_file import (
 from engine.stores.sqlite_read import SqliteReader, SqliteReads
 from engine.stores.sqlite_schema import read_layout
 from engine.stores.sqlite_write import write_commits, write_snapshot
-from engine.stores.worker import Worker
+from engine.stores.worker import Worker, open_on_thread
 
 __all__ = ["SqliteReader", "SqliteStore"]
 
@@ -59,6 +61,7 @@ class SqliteStore(SqliteReads):
         self._clock = clock
         self._failpoint = failpoint
         self._write_worker = Worker("sqlite-writer")
+        self._closing: asyncio.Task[None] | None = None
         self._wal_pages = 0
         self._watch_log(writer)
 
@@ -78,11 +81,7 @@ class SqliteStore(SqliteReads):
         it), SchemaMismatch (another schema version, partition count or tables), StoreUnavailable.
         """
         layout = Layout(partitions, tuple(check_tables(tables).values()))
-        worker = Worker("sqlite-open")
-        try:
-            return await worker.call(_open, cls, path, layout, clock or SystemClock(), failpoint)
-        finally:
-            await worker.close()
+        return await open_on_thread(_open, cls, path, layout, clock or SystemClock(), failpoint)
 
     @property
     def commit_bytes_max(self) -> int:
@@ -93,21 +92,29 @@ class SqliteStore(SqliteReads):
 
     async def append(self, lease: Lease, commits: Sequence[NewCommit]) -> None:
         await self._write_worker.call(self._append, lease, commits)
-        # The buyers are answered while the log is copied into the database.
-        self._write_worker.post(self._checkpoint)
+        # The buyers are answered while the log is copied into the database; a store that was closed
+        # meanwhile has copied it.
+        with suppress(StoreUnavailable):
+            self._write_worker.post(self._checkpoint)
 
     async def save_snapshot(self, snapshot: StoredSnapshot) -> None:
         await self._write_worker.call(self._save_snapshot, snapshot)
 
     async def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        # The reader goes first: the last connection to close removes the log it has emptied.
-        await self._close_reader()
-        self._write_worker.post(self._close_writer)
-        await self._write_worker.close()
-        self._lock.release()
+        if self._closing is None:
+            self._closed = True
+            self._closing = asyncio.create_task(self._close())
+        # A caller that gives up must not leave the file locked.
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        try:
+            # The reader goes first: the last connection to close removes the log it has emptied.
+            await self._close_reader()
+            self._write_worker.post(self._close_writer)
+            await self._write_worker.close()
+        finally:
+            self._lock.release()
 
     # -- on the writer thread
 
@@ -155,7 +162,9 @@ class SqliteStore(SqliteReads):
             failpoint("before-commit")
         except BaseException as error:
             self._roll_back(connection)
-            raise translate(error, "nothing was written") from error
+            if (translated := translate(error, "nothing was written")) is error:
+                raise
+            raise translated from error
         try:
             connection.execute("COMMIT")
             failpoint(AFTER_COMMIT)

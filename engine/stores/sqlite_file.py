@@ -44,6 +44,7 @@ def find_store(path: str) -> bool:
         found = os.stat(path)
     except FileNotFoundError:
         _check_parent(path)
+        _check_no_log(path)
         return False
     except OSError as error:
         raise ConfigError(f"cannot open the store {path}: {error.strerror}") from None
@@ -52,6 +53,7 @@ def find_store(path: str) -> bool:
     if not stat.S_ISREG(found.st_mode):
         raise ConfigError(f"{path} is not a regular file; a store cannot live there")
     if found.st_size == 0:
+        _check_no_log(path)
         return False
     _check_mark(path)
     return True
@@ -61,10 +63,13 @@ def _check_parent(path: str) -> None:
     parent = os.path.dirname(path) or "."
     if not os.path.isdir(parent):
         raise ConfigError(f"cannot create the store {path}: there is no directory {parent}")
+
+
+def _check_no_log(path: str) -> None:
     log = f"{path}-wal"
     if os.path.exists(log):
         raise ConfigError(
-            f"{path} is missing but its log {log} is there and may hold orders; "
+            f"{path} is missing or empty but its log {log} is there and may hold orders; "
             "put the store back, or remove the log to begin a new one"
         )
 

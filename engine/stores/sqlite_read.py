@@ -21,7 +21,7 @@ from engine.stores.layout import Layout
 from engine.stores.row_guard import columns_of
 from engine.stores.sqlite_file import find_store, open_for_reading, translate
 from engine.stores.sqlite_schema import read_layout
-from engine.stores.worker import Worker
+from engine.stores.worker import Worker, open_on_thread
 
 Result = TypeVar("Result")
 
@@ -143,11 +143,7 @@ class SqliteReader(SqliteReads):
         Raises ConfigError when there is no store or its place is read-only, SchemaMismatch,
         StoreUnavailable.
         """
-        worker = Worker("sqlite-open")
-        try:
-            return await worker.call(cls._open, path)
-        finally:
-            await worker.close()
+        return await open_on_thread(cls._open, path)
 
     @classmethod
     def _open(cls, path: str) -> SqliteReader:

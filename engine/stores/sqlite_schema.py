@@ -56,6 +56,18 @@ BEGIN SELECT RAISE(ABORT, 'commits are append-only: no update'); END;
 CREATE TRIGGER commits_never_deleted BEFORE DELETE ON commits
 BEGIN SELECT RAISE(ABORT, 'commits are append-only: no delete'); END;
 
+-- REPLACE deletes without asking the trigger above.
+CREATE TRIGGER commits_never_replaced BEFORE INSERT ON commits
+WHEN EXISTS (
+    SELECT 1 FROM commits
+    WHERE partition_id = NEW.partition_id AND position = NEW.position
+) OR EXISTS (
+    SELECT 1 FROM commits
+    WHERE aggregate_type = NEW.aggregate_type AND aggregate_id = NEW.aggregate_id
+        AND first_version = NEW.first_version
+)
+BEGIN SELECT RAISE(ABORT, 'commits are append-only: no replacing'); END;
+
 CREATE VIEW events AS
 SELECT c.partition_id,
        c.position,

@@ -5,12 +5,34 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from engine.errors import StoreUnavailable
 
 Result = TypeVar("Result")
+
+
+class Closable(Protocol):
+    async def close(self) -> None: ...
+
+
+Opened = TypeVar("Opened", bound=Closable)
+
+
+async def open_on_thread(function: Callable[..., Opened], *args: Any) -> Opened:
+    """Return what `function(*args)` opens on a thread; a caller that gives up leaves nothing open."""
+    worker = Worker("open")
+    opening = worker.post(function, *args)
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        with suppress(Exception):
+            await (await opening).close()
+        raise
+    finally:
+        await worker.close()
 
 
 class _Job(NamedTuple):

@@ -110,7 +110,7 @@ def test_what_is_no_fault_is_noted() -> None:
     report = prove(honest(), History(orders, torn=True))
     assert red(report) == set()
     assert report.notes == (
-        "1 orders were refused again for another reason",
+        "1 orders were refused first and answered otherwise when repeated",
         "1 stored orders are not in this history",
         "the history ends in half a line, which was left out",
     )

@@ -6,8 +6,8 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -320,3 +320,46 @@ async def test_an_open_store_has_one_writing_connection_and_it_is_durable(path: 
         writers = [each for each in ours if not each.readonly("main")]
         assert (len(ours), len(writers)) == (2, 1)
         await asyncio.to_thread(check_durability, writers[0], str(path))
+
+
+async def test_an_empty_file_beside_a_log_is_not_begun_anew(path: Path) -> None:
+    log = path.with_name("store.db-wal")
+    write_file(path, b"")
+    write_file(log, b"orders")
+    await refused(path, ConfigError, f"its log {log} is there and may hold orders")
+    assert files_in(path.parent) == {path.name: b"", log.name: b"orders"}
+
+
+async def give_up(work: Coroutine[Any, Any, object], turns: int) -> None:
+    """Cancel `work` after so many turns of the loop; it may have ended by then."""
+    task = asyncio.create_task(work)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        if isinstance(ended := await task, SqliteStore):
+            await ended.close()
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_an_opening_that_is_given_up_leaves_the_file_free(path: Path, turns: int) -> None:
+    await give_up(SqliteStore.open(str(path), tables=TABLES), turns)
+    async with opened(path):
+        pass
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_closing_that_is_given_up_ends_all_the_same(path: Path, turns: int) -> None:
+    store = await SqliteStore.open(str(path), tables=TABLES)
+    await give_up(store.close(), turns)
+    await store.close()
+    async with opened(path):
+        pass
+
+
+async def test_a_commit_that_is_replaced_is_refused_by_the_database(path: Path) -> None:
+    await write_one(path, commit("a", 1))
+    for columns in ("1, 'counter', 'b', 1", "2, 'counter', 'a', 1"):
+        with pytest.raises(apsw.ConstraintError, match="append-only: no replacing"):
+            run_sql(path, f"INSERT OR REPLACE INTO commits VALUES (0, {columns}, 1, 1, 1, '[]')")
+    assert run_sql(path, "SELECT aggregate_id, position FROM commits") == [("a", 1)]

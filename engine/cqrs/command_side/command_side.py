@@ -107,7 +107,10 @@ class CommandSide:
         self.bus.close()
         for partition in self._partitions:
             partition.drain()
-        _, late = await asyncio.wait(self._loops, timeout=DRAIN_SECONDS_MAX)
-        for loop in late:
-            loop.cancel()
+        try:
+            await asyncio.wait(self._loops, timeout=DRAIN_SECONDS_MAX)
+        finally:
+            # Also when the caller gives up: nobody may write to a store that is closed next.
+            for loop in self._loops:
+                loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)

@@ -87,7 +87,7 @@ class Committer:
         """Make `commits` durable, and return the streams that were left out, each with its error.
 
         A stream at fault (WrongExpectedVersion, ProjectionDiverged) is left out and the others are
-        written. StoreUnavailable for all of them after ATTEMPTS_MAX. Waits as long as it takes to
+        written. StoreUnavailable for all of them after ATTEMPTS_MAX, when none was written. Waits as long as it takes to
         clear up an unknown outcome. Raises Fenced or PartitionLost when another owner took over.
         """
         left_out: dict[StreamKey, StoreError] = {}
@@ -106,6 +106,12 @@ class Committer:
                 if await self._became_durable(pending):
                     self._count(began)
                     break
+                # It surely did not happen. A disk that is nearly full shows itself at COMMIT only.
+                attempts += 1
+                if attempts == ATTEMPTS_MAX:
+                    unavailable = StoreUnavailable(f"nothing was written: {error}")
+                    return left_out | {each.stream: unavailable for each in pending}
+                await self._clock.sleep(BACKOFF_SECONDS_MIN * 2**attempts)
             except StoreUnavailable as error:
                 attempts += 1
                 if attempts == ATTEMPTS_MAX:

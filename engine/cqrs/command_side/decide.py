@@ -7,13 +7,13 @@ is durable, and it is thrown away and replayed if the commit fails.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TypeAlias
 
 from engine.cqrs.command_side.repository import Kept, Resident
-from engine.cqrs.messages import Command, Event, Outcome, Rejected
-from engine.errors import AggregateHalted, CommandFailed, CommandIdReused
+from engine.cqrs.messages import Answer, Command, Event, Outcome, Rejected
+from engine.errors import AggregateHalted, CommandFailed, CommandIdReused, StreamKey
 
 Refused: TypeAlias = tuple[Command, Rejected]
 
@@ -23,18 +23,26 @@ class Refusals:
 
     Refusals are not stored: they are forgotten at a restart, and when `window` newer ones came.
     Between `window` and twice as many are kept, in two generations, which costs no bookkeeping
-    per entry.
+    per entry. Like accepted ids, they belong to one stream.
     """
 
     def __init__(self, window: int) -> None:
         self._window = window
-        self.young: dict[str, Refused] = {}
-        self.old: dict[str, Refused] = {}
+        self._count = 0
+        self._young: dict[StreamKey, dict[str, Refused]] = {}
+        self._old: dict[StreamKey, dict[str, Refused]] = {}
 
-    def remember(self, refused: dict[str, Refused]) -> None:
-        self.young.update(refused)
-        if len(self.young) >= self._window:
-            self.old, self.young = self.young, {}
+    def of(self, stream: StreamKey) -> tuple[Mapping[str, Refused], Mapping[str, Refused]]:
+        """The refusals of one stream by command id: newer ones, older ones."""
+        return self._young.get(stream, {}), self._old.get(stream, {})
+
+    def remember(self, stream: StreamKey, refused: dict[str, Refused]) -> None:
+        if not refused:
+            return
+        self._young.setdefault(stream, {}).update(refused)
+        self._count += len(refused)
+        if self._count >= self._window:
+            self._old, self._young, self._count = self._young, {}, 0
 
 
 class Decision:
@@ -66,20 +74,25 @@ def decide(resident: Resident, commands: Sequence[Command], refusals: Refusals) 
     outcomes, events, refused = decision.outcomes, decision.events, decision.refused
     aggregate, answers, state = resident.aggregate, resident.answers, resident.state
     decide_one, evolve = aggregate.decide, aggregate.evolve
-    young, old = refusals.young, refusals.old
+    young, old = refusals.of(resident.stream)
+    declared = aggregate.declared
     for command in commands:
         command_id = command.id
         if (kept := answers.get(command_id)) is not None:
             outcomes.append(_repeat(resident, command, kept, decision))
             continue
         before = refused.get(command_id) or young.get(command_id) or old.get(command_id)
-        if before is not None and before[0].aggregate_id == command.aggregate_id:
+        if before is not None:
             outcomes.append(_refuse_again(command, before, decision))
             continue
         try:
             answer = decide_one(state, command)
-            if not answer:
-                raise TypeError(f"{aggregate.name}.decide answered with no event and no Rejected")
+            if not isinstance(answer, Rejected) and not (
+                len(answer) == 1
+                and type(answer[0]) in declared
+                and answer[0].command_id == command_id
+            ):
+                _check_events(declared, command_id, answer)
         except Exception as error:
             failure = CommandFailed(f"{type(command).__name__} {command.id!r}: {error!r}")
             failure.__cause__ = error
@@ -108,6 +121,18 @@ def decide(resident: Resident, commands: Sequence[Command], refusals: Refusals) 
     resident.state = state
     resident.version += len(events)
     return decision
+
+
+def _check_events(declared: frozenset[type[Event]], command_id: str, answer: Answer) -> None:
+    """Raise TypeError for events that could not be read back, or would not be found again."""
+    assert isinstance(answer, tuple)
+    if not answer:
+        raise TypeError("decide answered with no event and no Rejected")
+    for event in answer:
+        if type(event) not in declared:
+            raise TypeError(f"{type(event).__name__} is not declared as an event of this aggregate")
+        if event.command_id != command_id:
+            raise TypeError(f"{type(event).__name__} carries the id of another command")
 
 
 def _repeat(resident: Resident, command: Command, kept: Kept, decision: Decision) -> Outcome:

@@ -45,7 +45,15 @@ def expire_queued(mailbox: Mailbox, now: float) -> int:
 
 
 def next_deadline(batches: Iterable[Batch], mailboxes: Iterable[Mailbox]) -> float | None:
-    """The earliest deadline of a caller that still waits, or None."""
-    waiting = [request for batch in batches for request, _, _ in batch.slices]
-    waiting += [request for mailbox in mailboxes for request, _, _ in mailbox.queue]
-    return min((each.deadline for each in waiting if not each.future.done()), default=None)
+    """The earliest deadline of a caller in flight that still waits, or of anything queued.
+
+    A queued caller that left keeps its place in the bounded queue until then.
+    """
+    deadlines = [
+        request.deadline
+        for batch in batches
+        for request, _, _ in batch.slices
+        if not request.future.done()
+    ]
+    deadlines += [request.deadline for mailbox in mailboxes for request, _, _ in mailbox.queue]
+    return min(deadlines, default=None)

@@ -54,7 +54,8 @@ class Loader:
 
     async def _load(self, mailbox: Mailbox) -> None:
         halted: AggregateHalted | None = None
-        while mailbox.resident is None and halted is None:
+        # Once all who waited were answered, nobody needs it; the next command asks again.
+        while mailbox.resident is None and halted is None and mailbox.queue:
             try:
                 mailbox.resident = await self._repository.load(mailbox.aggregate, mailbox.stream)
             except StoreUnavailable as error:

@@ -194,7 +194,7 @@ class Partition:
             error = left_out.get(batch.mailbox.stream)
             if error is None:
                 batch.mailbox.conflicts = 0
-                self._refusals.remember(decision.refused)
+                self._refusals.remember(batch.mailbox.stream, decision.refused)
                 self._counters.count_batch(batch, decision)
                 publish(batch, decision.outcomes)
             elif isinstance(error, WrongExpectedVersion):
@@ -286,8 +286,8 @@ class Partition:
         now = self._clock.monotonic()
         self._counters.unknown += expire_in_flight(self._in_flight, now)
         for mailbox in self._residents:
-            if expired := expire_queued(mailbox, now):
-                self._counters.expired += expired
+            if mailbox.queue:
+                self._counters.expired += expire_queued(mailbox, now)
                 self.queue_depth -= mailbox.drop_finished()
         deadline = next_deadline(self._in_flight, self._residents)
         self._deadline_timer, self._deadline_armed = None, math.inf

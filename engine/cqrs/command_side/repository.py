@@ -14,7 +14,7 @@ from engine.cqrs.aggregate import AggregateType
 from engine.cqrs.codec import Codec, checksum
 from engine.cqrs.event_store import EventStore, StoredSnapshot
 from engine.cqrs.messages import Event
-from engine.errors import AggregateHalted, CorruptEvent, StoreError, StreamKey
+from engine.errors import AggregateHalted, CorruptEvent, StreamKey
 
 logger = logging.getLogger(__name__)
 
@@ -114,23 +114,19 @@ class Repository:
     async def save_snapshot(self, resident: Resident) -> None:
         """Store a snapshot. The caller promises that every event of `resident` is durable.
 
-        A snapshot only saves time, so a store that cannot take it now is no error.
+        A snapshot only saves time, so nothing that goes wrong with it is an error.
         """
         name, aggregate_id = resident.stream
-        state = self._snapshots[name].encode(resident)
-        snapshot = StoredSnapshot(
-            name,
-            aggregate_id,
-            resident.version,
-            resident.aggregate.snapshot_version,
-            state,
-            checksum(state),
-        )
+        version = resident.version
         try:
-            await self._store.save_snapshot(snapshot)
-        except StoreError as error:
-            logger.warning("no snapshot of %s %r: %s", name, aggregate_id, error)
-        resident.snapshot_version = snapshot.version
+            state = self._snapshots[name].encode(resident)
+            code_version = resident.aggregate.snapshot_version
+            await self._store.save_snapshot(
+                StoredSnapshot(name, aggregate_id, version, code_version, state, checksum(state))
+            )
+        except Exception as error:
+            logger.warning("no snapshot of %s %r: %r", name, aggregate_id, error)
+        resident.snapshot_version = version
 
     async def _load_snapshot(
         self, aggregate: AggregateType[Any], stream: StreamKey

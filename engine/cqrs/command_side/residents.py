@@ -15,7 +15,7 @@ class Residents:
     """Least recently used order, oldest first.
 
     `aggregates_max` bounds how many stay in memory, busy ones excepted: those with commands
-    queued or being replayed are never evicted. `idle_seconds` evicts what nobody used for so long,
+    queued, being replayed or halted are never evicted. `idle_seconds` evicts what nobody used for so long,
     whenever the partition has something to do.
     """
 
@@ -52,7 +52,8 @@ class Residents:
         for stream, mailbox in self._mailboxes.items():
             if len(victims) >= excess and mailbox.used_at > idle_since:
                 break
-            if not mailbox.queue and not mailbox.loading:
+            # A halted one would sell again as if nothing had been wrong.
+            if not mailbox.queue and not mailbox.loading and mailbox.halted is None:
                 victims.append(stream)
         for stream in victims:
             del self._mailboxes[stream]

@@ -51,11 +51,14 @@ async def test_a_list_that_is_partly_answered_flying_and_queued_tells_each_apart
     assert kinds == [Rejected, OutcomeUnknown, DeadlineExceeded]
 
 
-async def test_the_next_deadline_is_that_of_a_caller_who_still_waits() -> None:
+async def test_the_next_deadline_is_of_who_waits_in_flight_or_holds_a_place_in_the_queue() -> None:
     flying, queued, gone = (request(str(n), deadline=float(n)) for n in (5, 7, 3))
     batch = in_flight(mailbox(flying))
     box = mailbox(gone, queued)
     gone.future.cancel()
+    assert next_deadline([batch], [box]) == 3.0
+    box.drop_finished()
     assert next_deadline([batch], [box]) == 5.0
-    assert next_deadline([], [box]) == 7.0
+    flying.future.cancel()
+    assert next_deadline([batch], [box]) == 7.0
     assert next_deadline([], []) is None

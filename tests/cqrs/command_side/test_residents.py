@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engine.cqrs.command_side.mailbox import Mailbox
 from engine.cqrs.command_side.residents import Residents
+from engine.errors import AggregateHalted
 from engine.testing.virtual_clock import VirtualClock
 from tests.cqrs.command_side.queued import ACCOUNT, request
 
@@ -61,8 +62,8 @@ def test_an_idle_one_leaves_after_its_time_and_not_before() -> None:
     assert names_in(found) == ["young"]
 
 
-def test_a_halted_aggregate_that_was_evicted_is_looked_at_anew() -> None:
-    found = residents("a", aggregates_max=0)
-    before = of(found, "a")
+def test_a_halted_one_stays_and_does_not_resume_by_being_forgotten() -> None:
+    found = residents("halted", "well", aggregates_max=0)
+    of(found, "halted").halted = AggregateHalted(("account", "halted"), "broken")
     found.evict()
-    assert of(found, "a") is not before
+    assert names_in(found) == ["halted"]
