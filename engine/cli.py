@@ -96,6 +96,7 @@ def simulate(
     history: options.History = None,
     strategies: options.Strategies = None,
     repeats: options.Repeats = None,
+    redis_url: options.RedisUrl = None,
     as_json: Annotated[
         bool,
         typer.Option(
@@ -134,6 +135,7 @@ def simulate(
         history=history,
         strategies=strategies,
         repeats=repeats,
+        redis_url=redis_url,
     )
     code = interruptible(lambda: run_simulation(flags, as_json=as_json))
     if code:

@@ -91,7 +91,10 @@ class RowLock:
             await connection.run("ROLLBACK")
             return SOLD_OUT if inserted.matched else _reserved(order)
 
-    def close(self) -> None:
+    async def settle(self) -> None:
+        """Return when every answer is durable: here it was when it was given."""
+
+    async def close(self) -> None:
         self._pool.close()
 
 

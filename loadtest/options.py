@@ -192,7 +192,8 @@ Strategies: TypeAlias = Annotated[
         "--strategies",
         "--strategy",
         help="Compare ways to sell from a MySQL or MariaDB server: all, or some of group-commit "
-        "(this engine), row-lock, select-for-update, optimistic, queue, separated by commas. Each "
+        "(this engine), row-lock, select-for-update, optimistic, queue, redis-lua (all includes it when --redis-url is given), "
+        "separated by commas. Each "
         "gets the same orders in a scratch database of its own, named like the one of --store-url "
         "with _scratch behind it.",
         rich_help_panel=COMPARISON,
@@ -209,5 +210,16 @@ Repeats: TypeAlias = Annotated[
         rich_help_panel=COMPARISON,
         show_default=False,
         metavar="N",
+    ),
+]
+RedisUrl: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--redis-url",
+        help="The Redis of the strategy redis-lua: redis://host:port/0. Its keys start with the "
+        "name of the scratch database and are deleted afterwards.",
+        rich_help_panel=COMPARISON,
+        show_default=False,
+        metavar="URL",
     ),
 ]

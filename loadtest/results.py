@@ -19,7 +19,7 @@ RUN_FILE: Final = "run.json"
 
 Kind: TypeAlias = Literal["simulate", "strategies", "locust", "tune", "bench"]
 Strategy: TypeAlias = Literal[
-    "group-commit", "row-lock", "select-for-update", "optimistic", "queue"
+    "group-commit", "row-lock", "select-for-update", "optimistic", "queue", "redis-lua"
 ]
 STRATEGIES: Final[tuple[Strategy, ...]] = get_args(Strategy)
 

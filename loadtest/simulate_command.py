@@ -51,15 +51,17 @@ class SimulateFlags(msgspec.Struct, frozen=True, kw_only=True):
     history: Path | None
     strategies: str | None = None
     repeats: int | None = None
+    redis_url: str | None = None
 
 
 def run_simulation(flags: SimulateFlags, *, as_json: bool) -> int:
     """Run the sale, print it, return the exit code. Raises ConfigError for flags that don't fit."""
     plan = make_plan(flags)
     if flags.strategies is not None:
-        return run_comparison(plan, flags.strategies, flags.repeats or REPEATS, as_json=as_json)
-    if flags.repeats is not None:
-        raise ConfigError("--repeats goes with --strategies")
+        return run_comparison(plan, flags, as_json=as_json)
+    for flag, value in (("--repeats", flags.repeats), ("--redis-url", flags.redis_url)):
+        if value is not None:
+            raise ConfigError(f"{flag} goes with --strategies")
     tune_garbage_collector()
     errors = Console(stderr=True, soft_wrap=True)
     outcome = simulate(plan, unwatched if as_json else partial(show_progress, console=errors))
@@ -72,16 +74,21 @@ def run_simulation(flags: SimulateFlags, *, as_json: bool) -> int:
     return outcome.exit_code
 
 
-def run_comparison(plan: Plan, strategies: str, repeats: int, *, as_json: bool) -> int:
+def run_comparison(plan: Plan, flags: SimulateFlags, *, as_json: bool) -> int:
     """Run the sale by every strategy, print and write the table, return the exit code."""
-    names = parse_strategies(strategies)
-    check_strategies(plan, names)
+    names = parse_strategies(flags.strategies or "all", redis=flags.redis_url is not None)
+    check_strategies(plan, names, flags.redis_url)
+    repeats = flags.repeats or REPEATS
     tune_garbage_collector()
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     errors = Console(stderr=True, soft_wrap=True)
     with made_directory(plan.directory):
         runs, info = compare(
-            plan, names, repeats, done=lambda line: errors.print(line, style="dim", markup=False)
+            plan,
+            names,
+            repeats,
+            flags.redis_url,
+            lambda line: errors.print(line, style="dim", markup=False, highlight=False),
         )
     run = StrategiesRun(
         started_at=started_at,

@@ -22,13 +22,15 @@ from engine.errors import ConfigError, StoreUnavailable
 from engine.runtime import initialise_store
 from engine.stores.mysql_connection import MysqlConnection, code_of
 from engine.stores.mysql_url import MysqlAddress, parse_mysql_url
-from loadtest.baselines import BASELINE_TABLES, SHOPS, Pool, count_stock, put_stock
+from loadtest.baselines import BASELINE_TABLES, SHOPS, Pool, RowLock, count_stock, put_stock
 from loadtest.crowd import Crowd
+from loadtest.redis_lua import RedisLua
 from loadtest.results import STRATEGIES, Strategy
 from loadtest.simulate import Plan, simulate
 
 GROUP_COMMIT: Final = "group-commit"
 ROW_LOCK: Final = "row-lock"
+REDIS_LUA: Final = "redis-lua"
 
 CONNECTIONS: Final = (4, 8, 16, 32, 64)
 """Pool sizes that every baseline is tried with."""
@@ -41,6 +43,8 @@ NO_RIGHT: Final = frozenset({1044, 1045, 1227})
 class StrategyRun(msgspec.Struct, frozen=True, kw_only=True):
     """One run of one strategy. `connections` is 0 where the engine chooses.
 
+    `accepted_per_s` counts until the last answer, `durable_per_s` until the last order was durable:
+    only redis-lua answers before that.
     `oversold` are units sold beyond the stock, `lost` acknowledged orders that are not stored;
     `stopped_early` tells that `seconds_max` ended it.
     """
@@ -50,6 +54,7 @@ class StrategyRun(msgspec.Struct, frozen=True, kw_only=True):
     accepted: int
     refused: int
     failed: int
+    accepted_per_s: float
     durable_per_s: float
     p50_ms: float
     p99_ms: float
@@ -59,10 +64,13 @@ class StrategyRun(msgspec.Struct, frozen=True, kw_only=True):
     stopped_early: bool
 
 
-def parse_strategies(text: str) -> tuple[Strategy, ...]:
-    """Read `all` or names separated by commas. Raises ConfigError naming what is allowed."""
+def parse_strategies(text: str, *, redis: bool = True) -> tuple[Strategy, ...]:
+    """Read `all` or names separated by commas. Raises ConfigError naming what is allowed.
+
+    Without `redis` all leaves out the one that needs it.
+    """
     if text == "all":
-        return STRATEGIES
+        return tuple(each for each in STRATEGIES if redis or each != REDIS_LUA)
     names = dict.fromkeys(name.strip() for name in text.split(","))
     unknown = [name for name in names if name not in STRATEGIES]
     if unknown:
@@ -72,7 +80,9 @@ def parse_strategies(text: str) -> tuple[Strategy, ...]:
     return tuple(each for each in STRATEGIES if each in names)
 
 
-def check_strategies(plan: Plan, strategies: Sequence[Strategy]) -> MysqlAddress:
+def check_strategies(
+    plan: Plan, strategies: Sequence[Strategy], redis_url: str | None
+) -> MysqlAddress:
     """Raise ConfigError unless `plan` can be run by all `strategies`; return their server."""
     url = plan.settings.store.url
     if not url.startswith("mysql:"):
@@ -81,6 +91,8 @@ def check_strategies(plan: Plan, strategies: Sequence[Strategy]) -> MysqlAddress
         raise ConfigError("--history goes with a single run, not with --strategies")
     if plan.workload.limit_per_buyer and set(strategies) - {GROUP_COMMIT}:
         raise ConfigError("the baselines know no --limit-per-buyer; leave it out")
+    if REDIS_LUA in strategies and redis_url is None:
+        raise ConfigError("redis-lua needs a server: --redis-url redis://host:port/0")
     return parse_mysql_url(url)
 
 
@@ -88,13 +100,14 @@ def compare(
     plan: Plan,
     strategies: Sequence[Strategy],
     repeats: int,
+    redis_url: str | None = None,
     done: Callable[[str], None] = lambda _: None,
 ) -> tuple[list[StrategyRun], StoreInfo]:
     """Run every strategy `repeats` times, taking turns. `done` is told what was finished.
 
     Raises ConfigError when the user may not create databases on the server.
     """
-    address = check_strategies(plan, strategies)
+    address = check_strategies(plan, strategies, redis_url)
     runs: list[StrategyRun] = []
     info: StoreInfo | None = None
     for repeat in range(1, repeats + 1):
@@ -105,7 +118,7 @@ def compare(
                 done(f"{repeat}/{repeats} {strategy}: {run.durable_per_s:,.0f} durable orders/s")
                 continue
             for size in CONNECTIONS:
-                run = asyncio.run(_baseline(address, plan, strategy, size, seconds_max=SECONDS_MAX))
+                run = asyncio.run(_baseline(address, plan, strategy, size, redis_url))
                 runs.append(run)
                 done(
                     f"{repeat}/{repeats} {strategy}, {size} connections: "
@@ -132,6 +145,7 @@ def _group_commit(address: MysqlAddress, plan: Plan, repeat: int) -> tuple[Strat
         accepted=orders.accepted,
         refused=orders.rejected_sold_out + orders.rejected_limit + orders.rejected_other,
         failed=orders.failed + orders.unknown,
+        accepted_per_s=run.throughput.durable_per_s,
         durable_per_s=run.throughput.durable_per_s,
         p50_ms=run.latency_ms.p50,
         p99_ms=run.latency_ms.p99,
@@ -144,27 +158,29 @@ def _group_commit(address: MysqlAddress, plan: Plan, repeat: int) -> tuple[Strat
 
 
 async def _baseline(
-    address: MysqlAddress, plan: Plan, strategy: Strategy, connections: int, *, seconds_max: float
+    address: MysqlAddress, plan: Plan, strategy: Strategy, connections: int, redis_url: str | None
 ) -> StrategyRun:
+    clock = SystemClock()
     async with _scratch(address) as place:
         await put_stock(place, plan.workload.skus, plan.workload.stock)
-        pool = await Pool.open(place, connections)
-        shop = SHOPS[strategy](pool)
-        acknowledged: dict[str, int] = {}
+        shop = await _open_shop(place, plan, strategy, connections, redis_url)
+        acknowledged: set[str] = set()
 
         async def execute(order: Command) -> Answer:
             answer = await shop.execute(order)
             if isinstance(answer, tuple):
-                acknowledged[order.id] = 1
+                acknowledged.add(order.id)
             return answer
 
-        crowd = Crowd(plan.workload, execute, SystemClock(), plan.concurrency)
-        limit = asyncio.get_running_loop().call_later(seconds_max, crowd.stop)
+        crowd = Crowd(plan.workload, execute, clock, plan.concurrency)
+        limit = asyncio.get_running_loop().call_later(SECONDS_MAX, crowd.stop)
         try:
             await crowd.run()
+            await shop.settle()
+            settled = clock.monotonic()
         finally:
             limit.cancel()
-            pool.close()
+            await shop.close()
         tally = crowd.tally
         latency = tally.latency.percentiles()
         oversold, stored = await count_stock(place, plan.workload.stock)
@@ -174,14 +190,25 @@ async def _baseline(
             accepted=tally.accepted,
             refused=tally.rejected.total(),
             failed=tally.failed + tally.unknown,
-            durable_per_s=round(tally.accepted / tally.seconds, 1),
+            accepted_per_s=round(tally.accepted / tally.seconds, 1),
+            durable_per_s=round(tally.accepted / (settled - tally.first_sent), 1),
             p50_ms=latency.p50,
             p99_ms=latency.p99,
             seconds=round(tally.seconds, 6),
             oversold=oversold,
-            lost=len(acknowledged.keys() - stored),
+            lost=len(acknowledged - stored),
             stopped_early=crowd.stopped,
         )
+
+
+async def _open_shop(
+    place: MysqlAddress, plan: Plan, strategy: Strategy, connections: int, redis_url: str | None
+) -> RowLock | RedisLua:
+    if strategy == REDIS_LUA:
+        assert redis_url is not None
+        workload = plan.workload
+        return await RedisLua.open(redis_url, connections, place, workload.skus, workload.stock)
+    return SHOPS[strategy](await Pool.open(place, connections))
 
 
 @asynccontextmanager

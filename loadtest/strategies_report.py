@@ -18,6 +18,7 @@ from loadtest.strategies import ROW_LOCK, StrategyRun
 COLUMNS: Final = (
     "strategy",
     "pool",
+    "accepted/s",
     "durable/s",
     "x row-lock",
     "p50 ms",
@@ -37,6 +38,7 @@ class StrategySummary(msgspec.Struct, frozen=True, kw_only=True):
 
     strategy: Strategy
     connections: int
+    accepted_per_s: float
     durable_per_s: Interval
     ratio: Interval | None
     p50_ms: float
@@ -88,6 +90,7 @@ def _summarise(
     return StrategySummary(
         strategy=name,
         connections=best[0].connections,
+        accepted_per_s=interval_of([run.accepted_per_s for run in best]).median,
         durable_per_s=interval_of(rates),
         ratio=interval_of(ratios) if ratios else None,
         p50_ms=interval_of([run.p50_ms for run in best]).median,
@@ -150,6 +153,7 @@ def _cells(each: StrategySummary, gap: str) -> list[str]:
     return [
         each.strategy,
         f"{each.connections:,}" if each.connections else "-",
+        f"{each.accepted_per_s:,.0f}",
         _interval(each.durable_per_s, 0, gap),
         _interval(each.ratio, 2, gap) if each.ratio else "-",
         f"{each.p50_ms:,.1f}",

@@ -14,9 +14,9 @@ from blockbuster import BlockingError, blockbuster_ctx
 from hypothesis import settings
 
 import engine
-from tests.servers import mariadb, mariadb_url
+from tests.servers import mariadb, mariadb_url, redis_url
 
-__all__ = ["mariadb", "mariadb_url"]
+__all__ = ["mariadb", "mariadb_url", "redis_url"]
 
 # Examples are not timed: the machine is shared. A build server runs the same examples every time,
 # a developer's machine looks for new ones; either prints how to repeat a failure.
@@ -43,6 +43,9 @@ def _blocking_calls_raise(
         # Settings are read once, before anything is served.
         for name in ("io.TextIOWrapper.read", "io.BufferedReader.read", "os.stat"):
             detector.functions[name].can_block_in("engine/config.py", "_read_toml")
+        # The Redis client looks its own version up when it connects.
+        for name in ("os.stat", "os.listdir", "os.scandir", "io.TextIOWrapper.read"):
+            detector.functions[name].can_block_in("redis/utils.py", "get_lib_version")
         # A crowd notes an order where it sends it: what was not noted must not be sent.
         detector.functions["os.write"].can_block_in("engine/inventory/history.py", "_write")
         yield

@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from itertools import count
-from pathlib import Path
 
 import pytest
 
 from engine.testing.mariadb_server import MariadbServer, find_program, mariadb_server
+from engine.testing.redis_server import redis_server
 
 _NUMBERS = count(1)
 
@@ -42,7 +42,9 @@ def mariadb_url(mariadb: MariadbServer) -> str:
     return mariadb.url(name)
 
 
-def own_server(folder: Path, **settings: str) -> MariadbServer:
-    """A server for one test, which may break it; use it as `with mariadb_server(...)`."""
-    need("mariadbd", "mysqld")
-    return MariadbServer(folder, **settings)
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A shared Redis server; a test deletes its keys."""
+    need("redis-server")
+    with redis_server(tmp_path_factory.mktemp("redis")) as url:
+        yield url

@@ -48,7 +48,7 @@ class MariadbServer:
 
     def __init__(self, directory: Path, **settings: str) -> None:
         """`settings` are those of the server, such as `max_allowed_packet="1M"`."""
-        self.port = _free_port()
+        self.port = free_port()
         self._directory = directory
         self._data = directory / "data"
         self._settings = {
@@ -187,7 +187,8 @@ def mariadb_server(directory: Path, **settings: str) -> Iterator[MariadbServer]:
         server.kill()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens on now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

@@ -9,11 +9,13 @@ from contextlib import asynccontextmanager
 import pytest
 
 from engine.cqrs.messages import Rejected
+from engine.errors import StoreUnavailable
 from engine.inventory.commands import Reserve
 from engine.inventory.events import Reserved
 from engine.stores.mysql_connection import MysqlConnection
 from engine.stores.mysql_url import parse_mysql_url
 from loadtest.baselines import BASELINE_TABLES, SHOPS, Pool, RowLock, count_stock, put_stock
+from loadtest.redis_lua import RedisLua
 
 
 @asynccontextmanager
@@ -84,3 +86,42 @@ async def test_a_pool_serves_those_who_wait_before_those_who_come(mariadb_url: s
     await asyncio.gather(*(customer(number) for number in range(3)))
     pool.close()
     assert served == [0, 1, 2, 0, 1, 2]
+
+
+async def test_a_script_in_redis_sells_every_unit_once_and_the_database_follows(
+    mariadb_url: str, redis_url: str
+) -> None:
+    address = parse_mysql_url(mariadb_url)
+    async with shop(mariadb_url, "row-lock", 20, 1):
+        selling = await RedisLua.open(redis_url, 4, address, ["A", "B"], 20)
+        try:
+            orders = [Reserve(f"{n}", "A", "bob", 1) for n in range(50)]
+            answers = await asyncio.gather(*(selling.execute(each) for each in orders))
+            won = [
+                each for each, answer in zip(orders, answers, strict=True) if type(answer) is tuple
+            ]
+            assert len(won) == 20
+            again = await asyncio.gather(*(selling.execute(each) for each in won))
+            assert again == [(Reserved(each.id, "bob", 1),) for each in won]
+            await selling.settle()
+            assert await count_stock(address, 20) == (0, {each.id for each in won})
+        finally:
+            await selling.close()
+
+
+async def test_what_cannot_be_written_behind_the_buyers_is_an_error_and_no_success(
+    mariadb_url: str, redis_url: str
+) -> None:
+    address = parse_mysql_url(mariadb_url)
+    async with shop(mariadb_url, "row-lock", 20, 1):
+        selling = await RedisLua.open(redis_url, 4, address, ["A"], 20)
+        try:
+            await count_stock(address, 20)
+            connection = await MysqlConnection.open(address)
+            await connection.run("DROP TABLE baseline_orders")
+            connection.close()
+            await selling.execute(Reserve("1", "A", "bob", 1))
+            with pytest.raises(StoreUnavailable, match="error 1146"):
+                await selling.settle()
+        finally:
+            await selling.close()

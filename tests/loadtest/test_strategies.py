@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from redis import Redis
 
 from engine.errors import ConfigError
 from engine.testing.mariadb_server import MariadbServer
@@ -25,6 +26,7 @@ def run_of(strategy: Strategy, rate: float, **more: int) -> StrategyRun:
         accepted=10,
         refused=0,
         failed=0,
+        accepted_per_s=rate,
         durable_per_s=rate,
         p50_ms=1.0,
         p99_ms=2.0,
@@ -38,6 +40,7 @@ def run_of(strategy: Strategy, rate: float, **more: int) -> StrategyRun:
 
 def test_names_are_read_in_the_order_of_the_table() -> None:
     assert parse_strategies("all") == STRATEGIES
+    assert parse_strategies("all", redis=False) == STRATEGIES[:-1]
     assert parse_strategies("queue, group-commit,queue") == ("group-commit", "queue")
     for wrong in ("", "row-locks", "all,queue"):
         with pytest.raises(ConfigError, match="--strategies takes all or some of group-commit"):
@@ -72,16 +75,22 @@ def test_the_fastest_pool_size_counts_and_every_run_must_be_right() -> None:
 
 
 def test_a_comparison_prints_a_table_and_leaves_the_server_as_it_was(
-    shell: Shell, mariadb: MariadbServer, mariadb_url: str, monkeypatch: pytest.MonkeyPatch
+    shell: Shell,
+    mariadb: MariadbServer,
+    mariadb_url: str,
+    redis_url: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("loadtest.strategies.CONNECTIONS", (2, 4))
     before = mariadb.execute("SHOW DATABASES")
     arguments = ["--strategies", "all", "--repeats", "1", "--store-url", mariadb_url]
     arguments += ["--buyers", "300", "--stock", "100", "--concurrency", "50", "--out", "compared"]
+    arguments += ["--redis-url", redis_url]
     assert shell.run("simulate", *arguments) == 0, shell.err
     for name in STRATEGIES:
         assert name in shell.out
     assert mariadb.execute("SHOW DATABASES") == before
+    assert Redis.from_url(redis_url).keys() == []
     run = json.loads((shell.folder / "compared" / "run.json").read_text())
     assert [each["strategy"] for each in run["strategies"]] == list(STRATEGIES)
     for each in run["strategies"]:
@@ -107,7 +116,16 @@ def test_a_comparison_prints_a_table_and_leaves_the_server_as_it_was(
             ["--strategies", "all", "--store-url", "URL", "--history", "h.jsonl"],
             "--history goes with a single run",
         ),
+        (
+            ["--strategies", "redis-lua", "--store-url", "URL"],
+            "redis-lua needs a server: --redis-url",
+        ),
+        (
+            ["--strategies", "redis-lua", "--store-url", "URL", "--redis-url", "nowhere"],
+            "--redis-url: ",
+        ),
         (["--repeats", "2"], "--repeats goes with --strategies"),
+        (["--redis-url", "redis://h"], "--redis-url goes with --strategies"),
     ],
 )
 def test_what_cannot_be_compared_is_named_and_nothing_is_made(
