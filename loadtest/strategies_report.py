@@ -111,7 +111,8 @@ def table_of(run: StrategiesRun) -> Table:
     """Return the comparison as a table for the terminal."""
     table = Table(title="Strategies", title_justify="left", box=None, pad_edge=False)
     for column in COLUMNS:
-        table.add_column(column, justify="left" if column == "strategy" else "right")
+        name = column == "strategy"
+        table.add_column(column, justify="left" if name else "right", no_wrap=name)
     for each in run.strategies:
         table.add_row(*_cells(each, "\n"))
     return table
