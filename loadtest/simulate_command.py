@@ -81,6 +81,7 @@ def run_comparison(plan: Plan, flags: SimulateFlags, *, as_json: bool) -> int:
     repeats = flags.repeats or REPEATS
     tune_garbage_collector()
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
+    commit = source_commit()
     errors = Console(stderr=True, soft_wrap=True)
     with made_directory(plan.directory):
         runs, info = compare(
@@ -92,7 +93,7 @@ def run_comparison(plan: Plan, flags: SimulateFlags, *, as_json: bool) -> int:
         )
     run = StrategiesRun(
         started_at=started_at,
-        commit=source_commit(),
+        commit=commit,
         seed=plan.workload.seed,
         machine=describe_machine(info),
         config={
