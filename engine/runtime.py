@@ -99,7 +99,7 @@ class Engine:
 
         Rejected reasons: sold_out, over_limit, unknown_sku, paused, closed.
         """
-        command = Reserve(command_id or new_command_id(), sku, buyer, quantity)
+        command = Reserve(_given_or_new(command_id), sku, buyer, quantity)
         return _only(Reserved, await self.execute(command, timeout_ms=timeout_ms))
 
     async def reserve_many(
@@ -117,37 +117,37 @@ class Engine:
         self, sku: str, *, stock: int, limit_per_buyer: int = 0, command_id: str | None = None
     ) -> SaleOpened | Rejected:
         """Put a new SKU on sale; `limit_per_buyer` 0 means no limit. Rejected: already_open."""
-        command = OpenSale(command_id or new_command_id(), sku, stock, limit_per_buyer)
+        command = OpenSale(_given_or_new(command_id), sku, stock, limit_per_buyer)
         return _only(SaleOpened, await self.execute(command))
 
     async def restock(
         self, sku: str, *, quantity: int, command_id: str | None = None
     ) -> Restocked | Rejected:
         """Add units. Rejected: unknown_sku, closed, stock_too_large."""
-        command = Restock(command_id or new_command_id(), sku, quantity)
+        command = Restock(_given_or_new(command_id), sku, quantity)
         return _only(Restocked, await self.execute(command))
 
     async def withdraw(
         self, sku: str, *, quantity: int, command_id: str | None = None
     ) -> Withdrawn | Rejected:
         """Take unsold units out. Rejected: unknown_sku, closed, not_enough_left."""
-        command = Withdraw(command_id or new_command_id(), sku, quantity)
+        command = Withdraw(_given_or_new(command_id), sku, quantity)
         return _only(Withdrawn, await self.execute(command))
 
     async def pause_sale(self, sku: str, *, command_id: str | None = None) -> SalePaused | Rejected:
         """Stop selling until resumed. Rejected: unknown_sku, closed, paused."""
-        return _only(SalePaused, await self.execute(PauseSale(command_id or new_command_id(), sku)))
+        return _only(SalePaused, await self.execute(PauseSale(_given_or_new(command_id), sku)))
 
     async def resume_sale(
         self, sku: str, *, command_id: str | None = None
     ) -> SaleResumed | Rejected:
         """Go on selling. Rejected: unknown_sku, closed, not_paused."""
-        command = ResumeSale(command_id or new_command_id(), sku)
+        command = ResumeSale(_given_or_new(command_id), sku)
         return _only(SaleResumed, await self.execute(command))
 
     async def close_sale(self, sku: str, *, command_id: str | None = None) -> SaleClosed | Rejected:
         """End the sale for good. Rejected: unknown_sku, closed."""
-        return _only(SaleClosed, await self.execute(CloseSale(command_id or new_command_id(), sku)))
+        return _only(SaleClosed, await self.execute(CloseSale(_given_or_new(command_id), sku)))
 
     async def stock(self, sku: str) -> StockRow | None:
         """Read a SKU's row, or None when no sale of it was ever opened."""
@@ -226,6 +226,11 @@ async def initialise_store(settings: Settings, registry: Registry | None = None)
 def new_command_id() -> str:
     """Draw a command id: 32 hexadecimal digits of a random UUID."""
     return uuid.uuid4().hex
+
+
+def _given_or_new(command_id: str | None) -> str:
+    # An empty id is refused as malformed; replaced by a new one it could never be repeated.
+    return new_command_id() if command_id is None else command_id
 
 
 def tune_garbage_collector() -> None:

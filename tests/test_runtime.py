@@ -80,6 +80,8 @@ async def test_every_order_without_an_id_is_a_new_one(settings: Settings) -> Non
         assert isinstance(first, Reserved)
         assert isinstance(second, Reserved)
         assert first.command_id != second.command_id
+        with pytest.raises(InvalidCommand, match="must have 1 to 64 characters"):
+            await engine.reserve("A", buyer="bob", command_id="")
     assert len({new_command_id() for _ in range(100)}) == 100
 
 

@@ -1,0 +1,72 @@
+"""Aggregates take turns: a batch each, oldest turn first, however much one of them has to do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.config import load_settings
+from engine.cqrs.command_side.command_side import CommandSide
+from engine.cqrs.event_store import Lease, NewCommit
+from engine.stores.memory import MemoryStore
+from engine.testing.virtual_clock import VirtualClock, settle
+from tests.cqrs.bank_account import Increment, Incremented, bank_registry
+
+
+class HeldStore(MemoryStore):
+    """Holds its first transaction until `released`, and notes which aggregates are in each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.released = asyncio.Event()
+        self.transactions: list[list[str]] = []
+
+    async def append(self, lease: Lease, commits: Sequence[NewCommit]) -> None:
+        self.transactions.append([each.aggregate_id for each in commits])
+        await self.released.wait()
+        await super().append(lease, commits)
+
+
+def turns_of(counts: Sequence[int], size_max: int) -> list[str]:
+    """Who is served when: everybody who still waits once, then everybody once more, and so on."""
+    batches = [-(-count // size_max) for count in counts]
+    rounds = range(max(batches))
+    return [f"c{n}" for turn in rounds for n, own in enumerate(batches) if turn < own]
+
+
+@given(
+    counts=st.lists(st.integers(1, 12), min_size=1, max_size=6),
+    size_max=st.integers(1, 5),
+    aggregates_max=st.integers(1, 4),
+)
+async def test_nobody_is_served_twice_while_another_waits(
+    counts: list[int], size_max: int, aggregates_max: int
+) -> None:
+    store = HeldStore()
+    overrides = {"batch.size_max": size_max, "batch.aggregates_max": aggregates_max}
+    settings = load_settings(environ={}, overrides=overrides)
+    side = await CommandSide.open(store, bank_registry(), settings, VirtualClock())
+    # Everything below is queued while this one is being written.
+    flying = asyncio.create_task(side.bus.execute(Increment("0", "flying")))
+    await settle()
+    waiting = []
+    for n, count in enumerate(counts):
+        commands = [Increment(f"{m}", f"c{n}") for m in range(count)]
+        waiting.append(asyncio.create_task(side.bus.execute_many(commands)))
+        await settle()
+    assert store.transactions == [["flying"]]
+    store.released.set()
+    outcomes = await asyncio.gather(*waiting)
+    await flying
+    await side.close()
+    assert outcomes == [[(Incremented(f"{m}"),) for m in range(count)] for count in counts]
+    assert [each for served in store.transactions[1:] for each in served] == turns_of(
+        counts, size_max
+    )
+    for served in store.transactions:
+        assert len(served) <= aggregates_max
+        # A transaction holds one commit a stream at most.
+        assert len(set(served)) == len(served)
