@@ -72,7 +72,7 @@ def test_no_work_is_marked_as_left_undone() -> None:
         (MACHINE_PATH, ("sqlite:", "/tmp", "/sale.db")),
         (MACHINE_PATH, ('open("', "/home", '/someone/x")')),
         (REGISTRY_HOST, ("https://files.python", "hosted.org/packages")),
-        (REGISTRY_HOST, ("index-url = https://py", "pi.corp.example.com/simple")),
+        (REGISTRY_HOST, ("https://py", "pi.corp.example", ".com/sim", "ple")),
         (UNDONE, ("# TO", "DO: later")),
     ],
 )
