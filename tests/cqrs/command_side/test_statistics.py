@@ -13,7 +13,7 @@ from engine.cqrs.command_side.repository import Resident
 from engine.cqrs.command_side.statistics import Counters, Statistics
 from engine.cqrs.messages import Command
 from tests.cqrs.bank_account import ACCOUNT, Audit, Deposit, Withdraw
-from tests.cqrs.command_side.waiting import waiting
+from tests.cqrs.command_side.queued import request
 
 STREAM = ("account", "a")
 
@@ -37,9 +37,9 @@ COMMANDS = st.lists(
 def batch_with(commands: list[Command], depth: int = 0, reason: CloseReason = "idle") -> Batch:
     mailbox = Mailbox(ACCOUNT, STREAM)
     mailbox.depth = depth
-    request = waiting(*(each.id for each in commands))
-    request.commands = commands
-    return Batch(mailbox, [(request, 0, len(commands))], reason)
+    asked = request(*(each.id for each in commands))
+    asked.commands = commands
+    return Batch(mailbox, [(asked, 0, len(commands))], reason)
 
 
 def count(counters: Counters, batch: Batch, resident: Resident | None = None) -> None:
