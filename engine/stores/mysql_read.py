@@ -21,7 +21,7 @@ from engine.stores.mysql_connection import GONE, READ_SECONDS_MAX, MysqlConnecti
 from engine.stores.mysql_schema import read_layout
 from engine.stores.mysql_server import MysqlServer, read_server
 from engine.stores.mysql_url import MysqlAddress
-from engine.stores.row_guard import columns_of
+from engine.stores.row_guard import columns_of, table_named
 
 
 class MysqlReads:
@@ -61,11 +61,11 @@ class MysqlReads:
         return [StreamInfo(*row) for row in await self._read(sql.READ_STREAMS)]
 
     async def read_rows(self, table: str) -> list[dict[str, Value]]:
-        known = self._table(table)
+        known = table_named(self._tables, table)
         return [row_of(known, row) for row in await self._read(sql.read_rows(known))]
 
     async def read_row(self, table: str, key: str) -> dict[str, Value] | None:
-        known = self._table(table)
+        known = table_named(self._tables, table)
         rows = await self._read(sql.read_rows(known, key))
         return row_of(known, rows[0]) if rows else None
 
@@ -86,12 +86,6 @@ class MysqlReads:
                         raise
             self._reader = await MysqlConnection.open(self._address)
             return (await self._reader.run(statement, READ_SECONDS_MAX)).rows
-
-    def _table(self, name: str) -> Table:
-        if name not in self._tables:
-            known = ", ".join(self._tables) or "none"
-            raise ValueError(f"this store has no table {name!r}; it has: {known}")
-        return self._tables[name]
 
 
 class MysqlReader(MysqlReads):

@@ -41,6 +41,13 @@ def check_tables(tables: Sequence[Table]) -> dict[str, Table]:
     return found
 
 
+def table_named(tables: Mapping[str, Table], name: str) -> Table:
+    """Return a declared table. Raises ValueError naming those that are."""
+    if name not in tables:
+        raise ValueError(f"this store has no table {name!r}; it has: {', '.join(tables) or 'none'}")
+    return tables[name]
+
+
 def columns_of(table: Table) -> tuple[str, ...]:
     """Every column: the key, the numbers, the texts."""
     return (table.key, *table.numbers, *table.texts)

@@ -18,7 +18,7 @@ from engine.cqrs.event_store import (
 )
 from engine.errors import ConfigError, StreamKey
 from engine.stores.layout import Layout
-from engine.stores.row_guard import columns_of
+from engine.stores.row_guard import columns_of, table_named
 from engine.stores.sqlite_file import find_store, open_for_reading, translate
 from engine.stores.sqlite_schema import read_layout
 from engine.stores.worker import Worker, open_on_thread
@@ -89,14 +89,16 @@ class SqliteReads:
 
     async def read_rows(self, table: str) -> list[dict[str, Value]]:
         def read() -> list[dict[str, Value]]:
-            columns = columns_of(self._table(table))
+            columns = columns_of(table_named(self._tables, table))
             rows = self._reader.execute(f'SELECT {_names(columns)} FROM "{table}" ORDER BY 1')
             return [dict(zip(columns, row, strict=True)) for row in rows]
 
         return await self._read(read)
 
     async def read_row(self, table: str, key: str) -> dict[str, Value] | None:
-        return await self._read(lambda: read_one_row(self._reader, self._table(table), key))
+        return await self._read(
+            lambda: read_one_row(self._reader, table_named(self._tables, table), key)
+        )
 
     async def load_snapshot(self, stream: StreamKey) -> StoredSnapshot | None:
         def read() -> StoredSnapshot | None:
@@ -125,12 +127,6 @@ class SqliteReads:
             StoredCommit(p, n, kind, name, first, last, events.encode(), checksum, at_us)
             for p, n, kind, name, first, last, events, checksum, at_us in rows
         ]
-
-    def _table(self, name: str) -> Table:
-        if name not in self._tables:
-            known = ", ".join(self._tables) or "none"
-            raise ValueError(f"this store has no table {name!r}; it has: {known}")
-        return self._tables[name]
 
 
 class SqliteReader(SqliteReads):

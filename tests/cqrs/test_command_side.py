@@ -217,7 +217,7 @@ async def test_an_evicted_aggregate_answers_as_before() -> None:
         assert side.statistics().repeated == 1
 
 
-@pytest.mark.parametrize("damage", ["none", "checksum", "code version", "bytes"])
+@pytest.mark.parametrize("damage", ["none", "checksum", "version", "code version", "bytes"])
 async def test_a_snapshot_saves_the_replay_and_is_never_trusted_when_damaged(damage: str) -> None:
     store = MemoryStore()
     async with running(store, residents__snapshot_events_min=2) as side:
@@ -226,14 +226,17 @@ async def test_a_snapshot_saves_the_replay_and_is_never_trusted_when_damaged(dam
     snapshot = await store.load_snapshot(("account", "a"))
     assert snapshot is not None
     state, check, code = snapshot.state, snapshot.checksum, snapshot.code_version
+    version = snapshot.version
     if damage == "checksum":
         check += 1
+    elif damage == "version":
+        version += 1
     elif damage == "code version":
         code += 1
     elif damage == "bytes":
         state = b"\xc1"
         check = checksum(state)
-    changed = StoredSnapshot("account", "a", snapshot.version, code, state, check)
+    changed = StoredSnapshot("account", "a", version, code, state, check)
     await store.save_snapshot(changed)
     async with running(store, residents__snapshot_events_min=0) as side:
         assert await side.bus.execute(Deposit("0", "a", 10)) == (Deposited("0", 10),)

@@ -143,7 +143,7 @@ class Repository:
         except msgspec.DecodeError as error:
             logger.warning("snapshot of %s %r ignored: %s", *stream, error)
             return None
-        resident.version = resident.snapshot_version = snapshot.version
+        resident.snapshot_version = resident.version
         return resident
 
 
@@ -155,14 +155,16 @@ class _SnapshotFormat:
         kept: Any = event | GenericAlias(tuple, (event, ...))
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder[Any](
-            GenericAlias(tuple, (aggregate.state, GenericAlias(list, (kept,))))
+            GenericAlias(tuple, (int, aggregate.state, GenericAlias(list, (kept,))))
         )
 
     def encode(self, resident: Resident) -> bytes:
-        return self._encoder.encode((resident.state, list(resident.answers.values())))
+        # The version is inside, so that the checksum covers it too.
+        kept = list(resident.answers.values())
+        return self._encoder.encode((resident.version, resident.state, kept))
 
     def decode_into(self, resident: Resident, data: bytes) -> None:
-        resident.state, kept = self._decoder.decode(data)
+        resident.version, resident.state, kept = self._decoder.decode(data)
         resident.answers = {
             (each[0] if isinstance(each, tuple) else each).command_id: each for each in kept
         }
