@@ -5,7 +5,6 @@ What a command needs is imported inside it, so that `seckill --help` answers at 
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from engine.errors import ConfigError, InvalidCommand, SchemaMismatch, SeckillError, StoreLocked
+from engine.event_loop import run_async
 from engine.terminal import interruptible, print_json, printing
 from loadtest import options
 
@@ -164,7 +164,7 @@ def init(
     from engine.runtime import initialise_store
 
     settings = load_settings(config, {} if store_url is None else {"store.url": store_url})
-    info = interruptible(lambda: asyncio.run(initialise_store(settings)))
+    info = interruptible(lambda: run_async(initialise_store(settings)))
     with printing() as console:
         console.print(
             f"{info.location} is ready: {info.kind} {info.version}, durability {info.durability}",
@@ -190,7 +190,7 @@ def audit(
     It replays every event with code of its own. Exit code 0: proven. 1: something is wrong.
     2: the store or the history cannot be read.
     """
-    report = interruptible(lambda: asyncio.run(_audit(store_url, history)))
+    report = interruptible(lambda: run_async(_audit(store_url, history)))
     with printing() as console:
         if as_json:
             print_json(report)
@@ -213,7 +213,7 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Show what a store holds: stock, streams, versions, positions."""
-    view = interruptible(lambda: asyncio.run(_view(store_url, sku, last)))
+    view = interruptible(lambda: run_async(_view(store_url, sku, last)))
     with printing() as console:
         if as_json:
             print_json(view)

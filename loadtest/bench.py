@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import tempfile
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from engine.errors import ConfigError
+from engine.event_loop import run_async
 from engine.runtime import tune_garbage_collector
 from loadtest import bench_runs
 from loadtest.bench_ceilings import WrongAnswer
@@ -34,7 +34,7 @@ def measure(bench: Bench, names: list[str], place: Path, started: datetime) -> B
             progress.update(task, description=name)
             figures += bench.run(name)
             progress.advance(task)
-    info = asyncio.run(bench_runs.store_info(place / "info.db"))
+    info = run_async(bench_runs.store_info(place / "info.db"))
     return BenchRun(
         started_at=started.isoformat(timespec="seconds"),
         commit=commit,

@@ -5,10 +5,10 @@ IDS is short or uuid, SNAPSHOTS is on or off.
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from pathlib import Path
 
+from engine.event_loop import run_async
 from loadtest.bench_runs import resident_bytes
 
 if __name__ == "__main__":
@@ -16,4 +16,4 @@ if __name__ == "__main__":
     run = resident_bytes(
         Path(store), int(orders), uuid_ids=ids == "uuid", snapshots=snapshots == "on"
     )
-    sys.stdout.write(f"{asyncio.run(run)}\n")
+    sys.stdout.write(f"{run_async(run)}\n")

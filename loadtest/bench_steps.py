@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
+from engine.event_loop import run_async
 from loadtest import bench_ceilings, bench_runs
 from loadtest.bench_ceilings import BUYERS, LIST_SIZE, WrongAnswer
 from loadtest.bench_report import BenchAudit, Figure, figure
@@ -70,7 +71,7 @@ class Bench:
 
     def run(self, name: str) -> list[Figure]:
         """Run one benchmark. Raises WrongAnswer when its check fails."""
-        return asyncio.run(_finish(self.steps()[name]()))
+        return run_async(_finish(self.steps()[name]()))
 
     def audit(self) -> BenchAudit:
         """What the audits so far replayed; one that found something has raised WrongAnswer."""

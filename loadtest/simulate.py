@@ -23,6 +23,7 @@ from engine.config import Settings
 from engine.cqrs.event_store import StoreInfo
 from engine.cqrs.messages import Rejected
 from engine.errors import CommandIdReused, ConfigError
+from engine.event_loop import run_async
 from engine.inventory.audit import AuditReport, audit
 from engine.inventory.history import HistoryWriter, read_history
 from engine.runtime import Engine, open_engine
@@ -106,7 +107,7 @@ def simulate(plan: Plan, watch: Watch = unwatched, clock: Clock | None = None) -
     plan.check()
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     with made_directory(plan.directory):
-        books = asyncio.run(_hold_sale(plan, watch, clock or SystemClock()))
+        books = run_async(_hold_sale(plan, watch, clock or SystemClock()))
     run = _build_run(plan, started_at, books)
     if not books.interrupted:
         write_run(plan.directory, run)

@@ -20,6 +20,7 @@ from engine.clock import SystemClock
 from engine.cqrs.event_store import StoreInfo
 from engine.cqrs.messages import Answer, Command
 from engine.errors import ConfigError, StoreUnavailable
+from engine.event_loop import run_async
 from engine.runtime import initialise_store
 from engine.stores.mysql_connection import MysqlConnection, code_of
 from engine.stores.mysql_url import MysqlAddress, parse_mysql_url
@@ -121,13 +122,13 @@ def compare(
                 done(f"{repeat}/{repeats} {strategy}: {run.durable_per_s:,.0f} durable orders/s")
                 continue
             for size in CONNECTIONS:
-                run = asyncio.run(_baseline(address, plan, strategy, size, redis_url))
+                run = run_async(_baseline(address, plan, strategy, size, redis_url))
                 runs.append(run)
                 done(
                     f"{repeat}/{repeats} {strategy}, {size} connections: "
                     f"{run.durable_per_s:,.0f} durable orders/s"
                 )
-    return runs, info or asyncio.run(_describe(address, plan))
+    return runs, info or run_async(_describe(address, plan))
 
 
 def _group_commit(address: MysqlAddress, plan: Plan, repeat: int) -> tuple[StrategyRun, StoreInfo]:
@@ -135,12 +136,12 @@ def _group_commit(address: MysqlAddress, plan: Plan, repeat: int) -> tuple[Strat
     store = msgspec.structs.replace(plan.settings.store, url=scratch.url())
     settings = msgspec.structs.replace(plan.settings, store=store)
     folder = plan.directory / f"{GROUP_COMMIT}-{repeat}"
-    asyncio.run(_create(address, scratch.database))
+    run_async(_create(address, scratch.database))
     try:
-        info = asyncio.run(initialise_store(settings))
+        info = run_async(initialise_store(settings))
         outcome = simulate(Plan(plan.workload, settings, folder, plan.concurrency))
     finally:
-        asyncio.run(_drop(address, scratch.database))
+        run_async(_drop(address, scratch.database))
     run, orders = outcome.run, outcome.run.orders
     return StrategyRun(
         strategy=GROUP_COMMIT,

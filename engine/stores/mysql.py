@@ -179,13 +179,18 @@ class MysqlStore(MysqlReads):
         self, writer: MysqlConnection, lease: Lease, commits: Sequence[NewCommit]
     ) -> None:
         self._failpoint("begin")
-        # Nothing is sent behind the fence before it has answered: it would run all the same.
-        fence = (await writer.run_all(["BEGIN", sql.fence(lease, len(commits))]))[1]
+        # No write is sent behind the fence before it has answered: it would run all the same.
+        _, fence, versions = await writer.run_all(
+            [
+                "BEGIN",
+                sql.fence(lease, len(commits)),
+                sql.versions([each.stream for each in commits]),
+            ]
+        )
         if fence.matched != 1:
             raise Fenced(lease.partition, lease.epoch)
         self._failpoint("fence")
-        last = dict((await writer.run(sql.versions([each.stream for each in commits]))).rows)
-        if wrong := wrong_versions(commits, last):
+        if wrong := wrong_versions(commits, dict(versions.rows)):
             raise WrongExpectedVersion(wrong)
         changes = [(each.stream, change) for each in commits for change in each.changes]
         now_us = self._clock.wall_us()

@@ -208,6 +208,17 @@ async def test_closing_finishes_what_is_queued_and_takes_no_more() -> None:
         assert await asyncio.gather(*tasks) == [(Incremented(f"{n}"),) for n in range(3)]
 
 
+async def test_when_closing_returns_everybody_has_the_answer() -> None:
+    async with running(MemoryStore()) as side:
+        requests = [side.bus.execute(Increment(f"{n}", "c")) for n in range(5_000)]
+        tasks = [asyncio.ensure_future(each) for each in requests]
+        await asyncio.sleep(0)
+        await side.close()
+        # What is answered wakes up in one more turn of the loop.
+        await asyncio.sleep(0)
+        assert all(task.done() for task in tasks)
+
+
 async def test_an_evicted_aggregate_answers_as_before() -> None:
     async with running(MemoryStore(), residents__aggregates_max=1) as side:
         for name in ("a", "b", "c"):

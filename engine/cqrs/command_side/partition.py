@@ -21,7 +21,7 @@ from engine.cqrs.command_side.decide import Decision, Refusals, decide
 from engine.cqrs.command_side.expiry import expire_in_flight, expire_queued, next_deadline
 from engine.cqrs.command_side.loader import Loader
 from engine.cqrs.command_side.mailbox import Mailbox, Request
-from engine.cqrs.command_side.publish import publish, publish_error
+from engine.cqrs.command_side.publish import Publisher, publish_error
 from engine.cqrs.command_side.repository import Repository
 from engine.cqrs.command_side.residents import Residents
 from engine.cqrs.command_side.statistics import Counters
@@ -72,6 +72,7 @@ class Partition:
         self._turns: deque[Mailbox] = deque()
         self._in_flight: Sequence[Batch] = ()
         self._wake = asyncio.Event()
+        self._publisher = Publisher()
         self._loader = Loader(repository, clock, self._ready, self._wake.set)
         self._draining = False
         self.stopped: SeckillError | None = None
@@ -196,7 +197,7 @@ class Partition:
                 batch.mailbox.conflicts = 0
                 self._refusals.remember(batch.mailbox.stream, decision.refused)
                 self._counters.count_batch(batch, decision)
-                publish(batch, decision.outcomes)
+                self._publisher.publish(batch, decision.outcomes)
             elif isinstance(error, WrongExpectedVersion):
                 self._decide_again(batch, error)
             elif isinstance(error, StoreUnavailable):
@@ -306,6 +307,7 @@ class Partition:
 
     def _stop(self, error: SeckillError, *, in_doubt: bool) -> None:
         """Answer everybody and take no more. Idempotent: the first reason stays."""
+        self._publisher.flush()
         if self.stopped is None:
             self.stopped = error
         reason = self.stopped
