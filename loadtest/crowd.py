@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Final, Protocol
 
 from engine.clock import Clock
-from engine.cqrs.messages import Answer, Command, Rejected
+from engine.cqrs.messages import Answer, Command, Event, Rejected
 from engine.errors import (
     DeadlineExceeded,
     EngineClosed,
@@ -82,12 +82,10 @@ class Tally:
 
     def count(self, number: int, order: Reserve, answer: Answer) -> None:
         """Count a definite answer to order `number`; a repeat must get the first answer again."""
-        if type(answer) is Rejected:
+        if isinstance(answer, Rejected):
             if self._is_first(number, order, _REFUSED):
                 self.rejected[answer.reason] += 1
-            return
-        assert isinstance(answer, tuple)
-        if answer != (Reserved(order.id, order.buyer, order.quantity),):
+        elif not _is_own(order, answer):
             self.contradicted += 1
             self.fail(f"order {order.id!r} was answered with another order's {answer!r}")
         elif self._is_first(number, order, _ACCEPTED):
@@ -112,6 +110,17 @@ class Tally:
             self.contradicted += 1
             self.fail(f"order {order.id!r} was {words[before]}, and {words[answer]} when repeated")
         return False
+
+
+def _is_own(order: Reserve, answer: tuple[Event, ...]) -> bool:
+    event = answer[0]
+    return (
+        type(event) is Reserved
+        and event.command_id == order.id
+        and event.buyer == order.buyer
+        and event.quantity == order.quantity
+        and len(answer) == 1
+    )
 
 
 class Crowd:
@@ -163,6 +172,7 @@ class Crowd:
 
     async def _work(self, sendings: Iterator[Sending], started: float) -> None:
         tally, monotonic, timed = self.tally, self._clock.monotonic, self._workload.timed
+        execute, history = self._execute, self._history
         stopping = self._stopping.is_set
         while not stopping():
             sending = next(sendings, None)
@@ -175,46 +185,52 @@ class Crowd:
                 if stopping():
                     return
             tally.sent += 1
-            if await self._send(number, order):
-                now = monotonic()
-                tally.latency.record(now - due)
-                tally.last_answered = now
+            if history is not None:
+                history.invoke([order])
+            try:
+                answer = await execute(order)
+            except SeckillError as error:
+                patient = await self._retry(order, error)
+                if patient is None:
+                    continue
+                answer = patient
+            self._count(number, order, answer)
+            now = monotonic()
+            tally.latency.record(now - due)
+            tally.last_answered = now
 
-    async def _send(self, number: int, order: Reserve) -> bool:
-        """Send one order until it has a definite answer; False when it got none."""
-        history = self._history
+    def _count(self, number: int, order: Reserve, answer: Answer) -> None:
+        self.tally.count(number, order, answer)
+        if self._history is not None:
+            outcome = answer[0] if isinstance(answer, tuple) else answer
+            assert isinstance(outcome, Reserved | Rejected)
+            self._history.answered(order.id, outcome)
+
+    async def _retry(self, order: Reserve, error: SeckillError) -> Answer | None:
+        """Send an order again until it has a definite answer; None when it got none."""
         in_doubt = False
-        last: SeckillError
-        if history is not None:
-            history.invoke([order])
         for attempt in range(1, ATTEMPTS_MAX + 1):
             pause_seconds = RETRY_SECONDS
-            try:
-                answer = await self._execute(order)
-            except Overloaded as error:
-                self.tally.refused_overload += 1
-                pause_seconds, last = error.retry_after_seconds, error
-            except DeadlineExceeded as error:
-                self.tally.refused_overload += 1
-                last = error
-            except OutcomeUnknown as error:
-                self.tally.unknown_answers += 1
-                in_doubt, last = True, error
-            except SeckillError as error:
-                last = error
-                break
-            else:
-                self.tally.count(number, order, answer)
-                if history is not None:
-                    outcome = answer[0] if isinstance(answer, tuple) else answer
-                    assert isinstance(outcome, Reserved | Rejected)
-                    history.answered(order.id, outcome)
-                return True
+            match error:
+                case Overloaded(retry_after_seconds=hint):
+                    self.tally.refused_overload += 1
+                    pause_seconds = hint
+                case DeadlineExceeded():
+                    self.tally.refused_overload += 1
+                case OutcomeUnknown():
+                    self.tally.unknown_answers += 1
+                    in_doubt = True
+                case _:
+                    break
             if attempt == ATTEMPTS_MAX or self.stopped:
                 break
             await self._pause(pause_seconds)
-        self._give_up(order, last, in_doubt)
-        return False
+            try:
+                return await self._execute(order)
+            except SeckillError as again:
+                error = again
+        self._give_up(order, error, in_doubt)
+        return None
 
     def _give_up(self, order: Reserve, error: SeckillError, in_doubt: bool) -> None:
         # An earlier attempt may have gone through, whatever the last one says.

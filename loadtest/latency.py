@@ -40,7 +40,9 @@ class LatencyRecorder:
 
     def record(self, seconds: float) -> None:
         """Count one latency. Below zero counts as zero, above 19 hours as 19 hours."""
-        ns = min(max(int(seconds * 1e9), 0), _NANOSECONDS_MAX)
+        ns = int(seconds * 1e9)
+        if not 0 <= ns <= _NANOSECONDS_MAX:
+            ns = 0 if ns < 0 else _NANOSECONDS_MAX
         shift = ns.bit_length() - _SUB_BITS - 1
         self._counts[(shift << _SUB_BITS) + (ns >> shift) if shift > 0 else ns] += 1
         self.count += 1

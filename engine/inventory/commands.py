@@ -31,17 +31,18 @@ class Reserve(Command, frozen=True, gc=False):
 
     def check(self) -> None:
         # One expression, because it runs for every order; the slow path below says what is wrong.
+        id_, sku, buyer, quantity = self.id, self.aggregate_id, self.buyer, self.quantity
         if not (
-            type(self.quantity) is int
-            and 1 <= self.quantity <= QUANTITY_MAX
-            and type(self.buyer) is type(self.id) is type(self.aggregate_id) is str
-            and 0 < len(self.buyer) <= ID_LENGTH_MAX
-            and 0 < len(self.id) <= ID_LENGTH_MAX
-            and 0 < len(self.aggregate_id) <= ID_LENGTH_MAX
-            and self.buyer.isprintable()
-            and self.id.isprintable()
-            and self.aggregate_id.isprintable()
-            and " " not in (self.buyer[-1], self.id[-1], self.aggregate_id[-1])
+            type(quantity) is int
+            and 1 <= quantity <= QUANTITY_MAX
+            and type(buyer) is type(id_) is type(sku) is str
+            and 0 < len(buyer) <= ID_LENGTH_MAX
+            and 0 < len(id_) <= ID_LENGTH_MAX
+            and 0 < len(sku) <= ID_LENGTH_MAX
+            and buyer.isprintable()
+            and id_.isprintable()
+            and sku.isprintable()
+            and " " not in (buyer[-1], id_[-1], sku[-1])
         ):
             Command.check(self)
             check_id("buyer", self.buyer)

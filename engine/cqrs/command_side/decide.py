@@ -87,7 +87,11 @@ def decide(resident: Resident, commands: Sequence[Command], refusals: Refusals) 
             continue
         try:
             answer = decide_one(state, command)
-            if not isinstance(answer, Rejected) and not (
+            if isinstance(answer, Rejected):
+                outcomes.append(answer)
+                refused[command_id] = (command, answer)
+                continue
+            if not (
                 len(answer) == 1
                 and type(answer[0]) in declared
                 and answer[0].command_id == command_id
@@ -100,24 +104,16 @@ def decide(resident: Resident, commands: Sequence[Command], refusals: Refusals) 
             outcomes.append(failure)
             continue
         outcomes.append(answer)
-        if isinstance(answer, Rejected):
-            refused[command_id] = (command, answer)
-            continue
         try:
-            if len(answer) == 1:
-                # Nearly every command: one event, kept bare (see Kept).
-                event = answers[command_id] = answer[0]
+            for event in answer:
                 state = evolve(state, event)
-                events.append(event)
-            else:
-                answers[command_id] = answer
-                for event in answer:
-                    state = evolve(state, event)
-                events.extend(answer)
         except Exception as error:
             raise AggregateHalted(
                 resident.stream, f"the event of {command_id!r} cannot be applied: {error!r}"
             ) from error
+        events += answer
+        # Nearly every command has one event, kept bare (see Kept).
+        answers[command_id] = event if len(answer) == 1 else answer
     resident.state = state
     resident.version += len(events)
     return decision
