@@ -53,7 +53,7 @@ class BatchSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     size_max: Annotated[int, Meta(ge=1, le=100_000)] = 8_190
     delay_ms_max: Annotated[float, Meta(ge=0, le=10_000)] = 0
-    aggregates_max: Annotated[int, Meta(ge=1, le=10_000)] = 64
+    aggregates_max: Annotated[int, Meta(ge=1, le=10_000)] = 256
 
 
 class QueueSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -9,10 +9,9 @@ import msgspec
 import numpy as np
 from rich.table import Table
 
-from engine.errors import ConfigError
 from loadtest.intervals import interval_of
 from loadtest.machine import Machine
-from loadtest.results import RUN_FILE, SCHEMA, Kind, Strategy
+from loadtest.results import SCHEMA, Kind, Strategy, write_run
 
 COLUMNS: Final = ("figure", "median", "95 % interval", "ceiling", "share", "budget", "", "checked")
 
@@ -112,14 +111,10 @@ def table_of(run: BenchRun) -> Table:
 
 def write(run: BenchRun, out: Path) -> None:
     """Write run.json and a README.md with the table. Raises ConfigError when it cannot."""
-    machine = run.machine
-    lines = [
+    page = [
         f"# Benchmark of {run.started_at[:10]}, commit {run.commit[:12]}",
         "",
-        (
-            f"{machine.cores} x {machine.cpu}, {machine.memory_gib:g} GiB, {machine.kernel}, "
-            f"{machine.python}; {machine.store} {machine.store_version}, {machine.durability}."
-        ),
+        run.machine.line,
         (
             f"Settings: {', '.join(f'{key} {value:,}' for key, value in run.config.items())}. "
             "The load generator shares the cores. Medians of the repeats; run.json holds every one."
@@ -130,13 +125,7 @@ def write(run: BenchRun, out: Path) -> None:
         "|---" * len(COLUMNS) + "|",
         *(f"| {' | '.join(_cells(each))} |" for each in run.figures),
     ]
-    encoded = msgspec.json.format(msgspec.json.encode(run), indent=2)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / RUN_FILE).write_bytes(encoded + b"\n")
-        (out / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot write results to {out}: {error.strerror}") from None
+    write_run(out, run, page)
 
 
 def _cells(each: Figure) -> list[str]:

@@ -29,6 +29,14 @@ class Machine(msgspec.Struct, frozen=True):
     store_version: str
     durability: str
 
+    @property
+    def line(self) -> str:
+        """All of it in one line, for reports."""
+        return (
+            f"{self.cores} x {self.cpu}, {self.memory_gib:g} GiB, {self.kernel}, {self.python}; "
+            f"{self.store} {self.store_version}, {self.durability}."
+        )
+
 
 def describe_machine(store: StoreInfo) -> Machine:
     """Read the machine's own description."""

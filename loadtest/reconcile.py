@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -11,6 +11,8 @@ from engine.cqrs.command_side.batch import CloseReason
 from engine.cqrs.command_side.statistics import Statistics
 from engine.cqrs.event_store import Value
 from loadtest.crowd import Tally
+
+K = TypeVar("K")
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -31,6 +33,7 @@ class Deltas(msgspec.Struct, frozen=True):
     repeated: int
     batch_sizes: dict[int, int]
     closed_by: dict[CloseReason, int]
+    rounds_waited: dict[int, int]
     transactions: int
 
     @property
@@ -40,18 +43,19 @@ class Deltas(msgspec.Struct, frozen=True):
 
 def deltas(before: Statistics, after: Statistics) -> Deltas:
     """Counters only grow, so what is missing in `before` was zero."""
-    sizes = Counter(after.batch_sizes)
-    sizes.subtract(before.batch_sizes)
-    closed_by = Counter(after.closed_by)
-    closed_by.subtract(before.closed_by)
     return Deltas(
         accepted=after.accepted - before.accepted,
         rejected=sum(after.rejected.values()) - sum(before.rejected.values()),
         repeated=after.repeated - before.repeated,
-        batch_sizes={size: times for size, times in sizes.items() if times},
-        closed_by={reason: times for reason, times in closed_by.items() if times},
+        batch_sizes=_gained(before.batch_sizes, after.batch_sizes),
+        closed_by=_gained(before.closed_by, after.closed_by),
+        rounds_waited=_gained(before.rounds_waited, after.rounds_waited),
         transactions=after.transactions - before.transactions,
     )
+
+
+def _gained(before: Mapping[K, int], after: Mapping[K, int]) -> dict[K, int]:
+    return {key: more for key, times in after.items() if (more := times - before.get(key, 0))}
 
 
 def reconcile(

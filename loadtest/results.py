@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
 
@@ -13,9 +14,11 @@ from engine.cqrs.command_side.batch import CloseReason
 from engine.errors import ConfigError
 from loadtest.latency import Percentiles
 from loadtest.machine import Machine
+from loadtest.reconcile import Deltas
 
 SCHEMA: Final = 1
 RUN_FILE: Final = "run.json"
+PAGE_FILE: Final = "README.md"
 
 Kind: TypeAlias = Literal["simulate", "strategies", "locust", "tune", "bench"]
 Strategy: TypeAlias = Literal[
@@ -67,7 +70,8 @@ class Batches(msgspec.Struct, frozen=True):
     """How the orders were grouped: commands of one SKU in one batch, and why batches closed.
 
     `transactions` made batches durable: one may hold batches of several SKUs, and a batch of
-    refusals and repeats alone needs none.
+    refusals and repeats alone needs none. `waited_*` is how fair the turns were: rounds with
+    batches of other SKUs that went before a batch while its own SKU waited.
     """
 
     count: int
@@ -76,6 +80,10 @@ class Batches(msgspec.Struct, frozen=True):
     size_max: int
     closed_by: dict[CloseReason, int]
     transactions: int
+    # Results from before these were counted have none.
+    waited_p50: int | None = None
+    waited_p99: int | None = None
+    waited_max: int | None = None
 
 
 class AuditResult(msgspec.Struct, frozen=True):
@@ -114,38 +122,61 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     repeats: list[dict[str, Any]] = []
 
 
-def summarise_batches(
-    sizes: dict[int, int], closed_by: dict[CloseReason, int], transactions: int
-) -> Batches:
-    """`sizes` maps a batch size to the number of batches that had it."""
+def summarise_batches(gained: Deltas) -> Batches:
+    """What the engine's counters say of its batches."""
+    sizes, waited = gained.batch_sizes, gained.rounds_waited
     count = sum(sizes.values())
-    if not count:
-        return Batches(0, 0.0, 0, 0, dict(closed_by), transactions)
     commands = sum(size * times for size, times in sizes.items())
-    seen, median = 0, 0
-    for size, times in sorted(sizes.items()):
-        seen, median = seen + times, size
-        if 2 * seen >= count:
-            break
-    mean = round(commands / count, 2)
-    return Batches(count, mean, median, max(sizes), dict(closed_by), transactions)
+    return Batches(
+        count=count,
+        size_mean=round(commands / count, 2) if count else 0.0,
+        size_p50=_percentile(sizes, 50),
+        size_max=max(sizes, default=0),
+        closed_by=dict(gained.closed_by),
+        transactions=gained.transactions,
+        waited_p50=_percentile(waited, 50),
+        waited_p99=_percentile(waited, 99),
+        waited_max=max(waited, default=0),
+    )
 
 
-def encode_run(run: Run) -> bytes:
+def _percentile(counts: Mapping[int, int], percent: int) -> int:
+    """The smallest value that `percent` of the counted ones do not exceed; 0 without any."""
+    total, seen = sum(counts.values()), 0
+    for value in sorted(counts):
+        seen += counts[value]
+        if 100 * seen >= percent * total:
+            return value
+    return 0
+
+
+def encode_run(run: msgspec.Struct) -> bytes:
     """Indented JSON with a newline at its end."""
     return msgspec.json.format(msgspec.json.encode(run), indent=2) + b"\n"
 
 
-def write_run(directory: Path, run: Run) -> Path:
-    """Write `directory`/run.json whole or not at all. Raises ConfigError when it cannot."""
+def write_run(directory: Path, run: msgspec.Struct, page: Sequence[str] = ()) -> Path:
+    """Write `directory`/run.json, and the lines of `page` as README.md beside it when there are any.
+
+    A file is written whole or not at all. Raises ConfigError when it cannot be written.
+    """
+    if page:
+        write_whole(directory / PAGE_FILE, ("\n".join(page) + "\n").encode())
     path = directory / RUN_FILE
+    write_whole(path, encode_run(run))
+    return path
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Replace a file at once, its folder made if need be. Raises ConfigError."""
     draft = ""
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(
-            dir=directory, prefix=f".{RUN_FILE}.", delete=False
+            dir=path.parent, prefix=f".{path.name}.", delete=False
         ) as file:
             draft = file.name
-            file.write(encode_run(run))
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         Path(draft).chmod(0o644)  # A temporary file is private; a result is to be read.
@@ -154,7 +185,6 @@ def write_run(directory: Path, run: Run) -> Path:
         if draft:
             Path(draft).unlink(missing_ok=True)
         raise ConfigError(f"cannot write {path}: {error.strerror}") from None
-    return path
 
 
 def read_run(path: Path) -> Run:

@@ -106,9 +106,10 @@ def simulate(plan: Plan, watch: Watch = unwatched, clock: Clock | None = None) -
     """
     plan.check()
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
+    commit = source_commit()
     with made_directory(plan.directory):
         books = run_async(_hold_sale(plan, watch, clock or SystemClock()))
-    run = _build_run(plan, started_at, books)
+    run = _build_run(plan, started_at, commit, books)
     if not books.interrupted:
         write_run(plan.directory, run)
     return Outcome(
@@ -195,7 +196,7 @@ async def open_sales(engine: Engine, workload: Workload) -> None:
                 raise outcome
 
 
-def _build_run(plan: Plan, started_at: str, books: Books) -> Run:
+def _build_run(plan: Plan, started_at: str, commit: str, books: Books) -> Run:
     tally, gained = books.tally, books.gained
     rejected = tally.rejected
     sold_out, limit = rejected["sold_out"], rejected["over_limit"]
@@ -203,7 +204,7 @@ def _build_run(plan: Plan, started_at: str, books: Books) -> Run:
     return Run(
         kind="simulate",
         started_at=started_at,
-        commit=source_commit(),
+        commit=commit,
         seed=plan.workload.seed,
         machine=describe_machine(books.store),
         config=describe_plan(plan),
@@ -226,7 +227,7 @@ def _build_run(plan: Plan, started_at: str, books: Books) -> Run:
             seconds=round(seconds, 6),
         ),
         latency_ms=tally.latency.percentiles(),
-        batches=summarise_batches(gained.batch_sizes, gained.closed_by, gained.transactions),
+        batches=summarise_batches(gained),
         audit=_summarise_audit(books.audit, books.checks),
         stopped_early=books.interrupted,
     )

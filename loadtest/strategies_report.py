@@ -9,10 +9,9 @@ from typing import Any, Final
 import msgspec
 from rich.table import Table
 
-from engine.errors import ConfigError
 from loadtest.intervals import Interval, interval_of
 from loadtest.machine import Machine
-from loadtest.results import RUN_FILE, SCHEMA, Kind, Strategy
+from loadtest.results import SCHEMA, Kind, Strategy, write_run
 from loadtest.strategies import ROW_LOCK, StrategyRun
 
 COLUMNS: Final = (
@@ -120,12 +119,7 @@ def table_of(run: StrategiesRun) -> Table:
 
 def write(run: StrategiesRun, directory: Path) -> None:
     """Write run.json and a README.md with the table. Raises ConfigError when it cannot."""
-    machine = run.machine
-    on = (
-        f"{machine.cores} x {machine.cpu}, {machine.memory_gib:g} GiB, {machine.kernel}, "
-        f"{machine.python}; {machine.store} {machine.store_version}, {machine.durability}. "
-        "Server, load generator and engine share the cores."
-    )
+    on = f"{run.machine.line} Server, load generator and engine share the cores."
     how = (
         "Medians of the repeats, with the 95 % interval of the bootstrap; run.json holds every one. "
         "The same seeded orders for all; a baseline is stopped after "
@@ -133,20 +127,14 @@ def write(run: StrategiesRun, directory: Path) -> None:
         f"{', '.join(map(str, run.config['connections_tried']))} connections in every "
         "repeat; the best is shown."
     )
-    lines = [
+    page = [
         f"# Strategies compared on {run.started_at[:10]}, commit {run.commit[:12]}",
         *("", on, "", how, ""),
         f"| {' | '.join(COLUMNS)} |",
         "|---" * len(COLUMNS) + "|",
         *(f"| {' | '.join(_cells(each, ' '))} |" for each in run.strategies),
     ]
-    encoded = msgspec.json.format(msgspec.json.encode(run), indent=2)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / RUN_FILE).write_bytes(encoded + b"\n")
-        (directory / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot write results to {directory}: {error.strerror}") from None
+    write_run(directory, run, page)
 
 
 def _cells(each: StrategySummary, gap: str) -> list[str]:

@@ -153,11 +153,18 @@ def _latency(run: Run, workload: Workload) -> RenderableType:
 def _batches_text(batches: Batches) -> RenderableType:
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in batches.closed_by.items())
     plural = "transaction" if batches.transactions == 1 else "transactions"
+    # Of a single SKU there is nobody to wait for.
+    turns = (
+        f". A SKU waited {batches.waited_p50:,} rounds for its turn (median), "
+        f"p99 {batches.waited_p99:,}, at most {batches.waited_max:,}"
+        if batches.waited_max
+        else ""
+    )
     return Text(
         f"Batches: {batches.count:,} of {batches.size_mean:,.1f} orders on average "
         f"(median {batches.size_p50:,}, largest {batches.size_max:,}), "
         f"closed by {reasons or 'nothing'}; {batches.transactions:,} {plural} "
-        "(refusals and repeats alone need none)"
+        f"(refusals and repeats alone need none){turns}"
     )
 
 

@@ -58,6 +58,19 @@ class Answer(NamedTuple):
     matched: int
 
 
+class _NoTls(Exception):
+    """The server offers no encryption."""
+
+
+class _Connection(aiomysql.Connection):  # type: ignore[misc]  # the driver has no types
+    """The driver's connection, which goes on in clear, password and all, when there is no TLS."""
+
+    async def _request_authentication(self) -> None:
+        if self._ssl_context and not self.server_capabilities & CLIENT.SSL:
+            raise _NoTls
+        await super()._request_authentication()
+
+
 class MysqlConnection:
     """Runs one statement after the other. Made by `open`; closed for good by any error."""
 
@@ -73,7 +86,7 @@ class MysqlConnection:
         tls = await asyncio.to_thread(address.tls_context)
         try:
             async with asyncio.timeout(CONNECT_SECONDS_MAX):
-                raw = await aiomysql.connect(
+                raw = _Connection(
                     host=address.host,
                     port=address.port,
                     user=address.user,
@@ -86,23 +99,19 @@ class MysqlConnection:
                     ssl=tls,
                     program_name="seckill",
                 )
+                await raw._connect()
         except TimeoutError:
             seconds = f"{CONNECT_SECONDS_MAX:g} s"
             raise StoreUnavailable(f"no answer from {address} within {seconds}") from None
         except (pymysql.err.Error, OSError) as error:
             raise _refused(address, error) from error
+        except _NoTls:
+            raise ConfigError(
+                f"cannot use {address}: tls was asked for and the server has none"
+            ) from None
         connection = cls(raw)
-        if tls is not None:
-            await connection._check_encrypted(address)
         await connection.run_all([*SESSION, *session])
         return connection
-
-    async def _check_encrypted(self, address: MysqlAddress) -> None:
-        # The driver goes on in clear when the server offers no TLS.
-        answer = await self.run("SHOW SESSION STATUS LIKE 'Ssl_cipher'")
-        if not answer.rows or not answer.rows[0][1]:
-            self.close()
-            raise ConfigError(f"cannot use {address}: tls was asked for and the server has none")
 
     @property
     def closed(self) -> bool:

@@ -29,7 +29,7 @@ def tally_of(accepted: int) -> Tally:
 
 
 def gained(accepted: int = 4, rejected: int = 6, repeated: int = 0) -> Deltas:
-    return Deltas(accepted, rejected, repeated, {}, {}, 0)
+    return Deltas(accepted, rejected, repeated, {}, {}, {}, 0)
 
 
 def rows(version: int, reserved: int) -> Rows:
@@ -89,10 +89,11 @@ def test_deltas_are_what_the_counters_gained() -> None:
             "rejected": rejected,
             "batch_sizes": sizes,
             "closed_by": {"idle": sum(sizes.values())},
+            "rounds_waited": sizes,
             "transactions": sum(sizes.values()),
         }
         return Statistics(**{**numbers, **changed})  # type: ignore[arg-type]
 
     found = deltas(counted(1, {}, {1: 1}), counted(5, {"sold_out": 2}, {1: 1, 3: 2}))
-    assert found == Deltas(4, 2, 0, {3: 2}, {"idle": 2}, 2)
+    assert found == Deltas(4, 2, 0, {3: 2}, {"idle": 2}, {3: 2}, 2)
     assert found.answers == 6

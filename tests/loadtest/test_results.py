@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from engine.errors import ConfigError
 from loadtest.latency import Percentiles
 from loadtest.machine import Machine
+from loadtest.reconcile import Deltas
 from loadtest.results import (
     AuditResult,
     Batches,
@@ -59,6 +60,7 @@ def test_the_file_has_the_documented_keys(tmp_path: Path) -> None:
     assert {"p50", "p95", "p99", "p999", "max"} == set(run["latency_ms"])
     assert set(run["batches"]) == {
         "count", "size_mean", "size_p50", "size_max", "closed_by", "transactions",
+        "waited_p50", "waited_p99", "waited_max",
     }  # fmt: skip
 
 
@@ -69,9 +71,16 @@ def test_a_later_run_replaces_the_file(tmp_path: Path) -> None:
     assert read_run(tmp_path).seed == 8
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"cannot write .*run\.json: No such file"):
-        write_run(tmp_path / "none", RUN)
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"cannot write .*run\.json: Not a directory"):
+        write_run(tmp_path / "file" / "folder", RUN)
+
+
+def test_a_page_stands_beside_the_run(tmp_path: Path) -> None:
+    write_run(tmp_path / "new", RUN, ["# Title", "", "| a |"])
+    assert (tmp_path / "new" / "README.md").read_text() == "# Title\n\n| a |\n"
+    assert read_run(tmp_path / "new") == RUN
 
 
 @pytest.mark.parametrize(
@@ -100,8 +109,10 @@ def test_a_missing_run_is_named(tmp_path: Path) -> None:
 @given(st.dictionaries(st.integers(1, 50), st.integers(1, 20), max_size=20))
 def test_batches_are_summarised_like_the_list_they_come_from(sizes: dict[int, int]) -> None:
     every = sorted(size for size, times in sizes.items() for _ in range(times))
-    found = summarise_batches(sizes, {"size": 1}, 1)
+    found = summarise_batches(Deltas(0, 0, 0, sizes, {"size": 1}, sizes, 1))
     assert found.count == len(every)
     assert found.size_max == (every[-1] if every else 0)
     assert found.size_p50 == (every[(len(every) - 1) // 2] if every else 0)
     assert found.size_mean == pytest.approx(sum(every) / len(every) if every else 0, abs=0.01)
+    assert (found.waited_p50, found.waited_max) == (found.size_p50, found.size_max)
+    assert found.waited_p99 == (every[-(-99 * len(every) // 100) - 1] if every else 0)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
+import trustme
 
 from engine.errors import ConfigError, StoreUnavailable
+from engine.event_loop import run_async
 from engine.stores.mysql_connection import MysqlConnection, code_of
 from engine.stores.mysql_url import parse_mysql_url
+from engine.testing.mariadb_server import mariadb_server
+from tests.servers import need
 
 
 @asynccontextmanager
@@ -102,5 +108,80 @@ async def test_nobody_listening_is_unavailable_and_not_a_wrong_setting() -> None
 async def test_a_server_without_tls_is_not_spoken_to_in_clear_when_tls_is_asked_for(
     mariadb_url: str,
 ) -> None:
-    with pytest.raises(ConfigError, match="tls was asked for and the server has none"):
-        await MysqlConnection.open(parse_mysql_url(f"{mariadb_url}?tls=on"))
+    async with eavesdropper(parse_mysql_url(mariadb_url).port) as (port, heard):
+        url = mariadb_url.replace(str(parse_mysql_url(mariadb_url).port), str(port))
+        for mode in ("on", "unverified"):
+            with pytest.raises(ConfigError, match="tls was asked for and the server has none"):
+                await MysqlConnection.open(parse_mysql_url(f"{url}?tls={mode}"))
+        # Not even a hash of the password went out.
+        assert heard == b""
+        async with connected(url):
+            assert b"root" in heard
+
+
+@asynccontextmanager
+async def eavesdropper(server_port: int) -> AsyncIterator[tuple[int, bytearray]]:
+    """A port in front of a server, and what clients said there."""
+    heard = bytearray()
+
+    async def copy(
+        source: asyncio.StreamReader, sink: asyncio.StreamWriter, kept: bytearray | None = None
+    ) -> None:
+        while data := await source.read(4096):
+            if kept is not None:
+                kept += data
+            sink.write(data)
+        sink.close()
+        await sink.wait_closed()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", server_port)
+        await asyncio.gather(copy(reader, server_writer, heard), copy(server_reader, writer))
+
+    served = []
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.append(asyncio.create_task(serve(reader, writer)))
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1], heard
+    await asyncio.gather(*served)
+    server.close()
+    await server.wait_closed()
+
+
+@pytest.fixture
+def encrypted(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """The URL of a server that speaks TLS, and the certificate of the authority that signed it."""
+    need("mariadbd", "mysqld")
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    names = {each: tmp_path / f"{each}.pem" for each in ("ca", "cert", "key")}
+    authority.cert_pem.write_to_path(names["ca"])
+    certificate.private_key_pem.write_to_path(names["key"])
+    certificate.cert_chain_pems[0].write_to_path(names["cert"])
+    settings = {f"ssl_{name}": str(path) for name, path in names.items()}
+    with mariadb_server(tmp_path / "server", **settings) as server:
+        server.execute("CREATE DATABASE seckill")
+        yield server.url(), names["ca"]
+
+
+# Each event loop brings its own TLS.
+@pytest.mark.parametrize("run", [asyncio.run, run_async])
+def test_an_encrypted_connection_checks_who_it_speaks_to(
+    encrypted: tuple[str, Path], run: Callable[[Coroutine[Any, Any, None]], None]
+) -> None:
+    url, authority = encrypted
+
+    async def cipher(options: str) -> str:
+        async with connected(f"{url}{options}") as connection:
+            return str((await connection.run("SHOW SESSION STATUS LIKE 'Ssl_cipher'")).rows[0][1])
+
+    async def check() -> None:
+        assert await cipher(f"?tls=on&tls_ca={authority}")
+        assert await cipher("?tls=unverified")
+        assert not await cipher("")
+        with pytest.raises(StoreUnavailable, match="certificate verify failed"):
+            await cipher("?tls=on")
+
+    run(check())

@@ -44,16 +44,18 @@ def close_reason(
 class Batch:
     """The commands taken from one mailbox for one transaction, in arrival order.
 
-    `queue_depth` is how many were left waiting when it closed.
+    `queue_depth` is how many were left waiting when it closed, `rounds_waited` how many
+    transactions of other aggregates went before it while its aggregate waited for a turn.
     """
 
-    __slots__ = ("commands", "mailbox", "queue_depth", "reason", "slices")
+    __slots__ = ("commands", "mailbox", "queue_depth", "reason", "rounds_waited", "slices")
 
     def __init__(self, mailbox: Mailbox, slices: list[Slice], reason: CloseReason) -> None:
         self.mailbox = mailbox
         self.slices = slices
         self.reason: CloseReason = reason
         self.queue_depth = mailbox.depth
+        self.rounds_waited = 0
         commands: list[Command] = []
         for request, start, stop in slices:
             if stop - start == 1:

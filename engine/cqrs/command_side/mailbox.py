@@ -63,7 +63,7 @@ Slice: TypeAlias = tuple[Request, int, int]
 class Mailbox:
     """The queue of one aggregate, and the aggregate itself while it is resident.
 
-    `has_turn` while it stands in the partition's round; `loading` while its events are being
+    `has_turn` while it stands in the partition's round, since round `turn_since`; `loading` while its events are being
     replayed; `halted` once a broken invariant stopped it; `conflicts` counts lost version races in
     a row.
     """
@@ -78,6 +78,7 @@ class Mailbox:
         "queue",
         "resident",
         "stream",
+        "turn_since",
         "used_at",
     )
 
@@ -88,6 +89,7 @@ class Mailbox:
         self.depth = 0
         self.resident: Resident | None = None
         self.has_turn = False
+        self.turn_since = 0
         self.loading = False
         self.halted: AggregateHalted | None = None
         self.conflicts = 0

@@ -70,6 +70,7 @@ class Partition:
         self._clock = clock
         self._counters = counters
         self._turns: deque[Mailbox] = deque()
+        self._round = 0
         self._in_flight: Sequence[Batch] = ()
         self._wake = asyncio.Event()
         self._publisher = Publisher()
@@ -138,9 +139,10 @@ class Partition:
             await self._wake.wait()
 
     def _close_batches(self) -> list[Batch]:
-        """Give every waiting aggregate its turn: at most one batch each, oldest turn first."""
+        """One round: every waiting aggregate has a turn, at most a batch each, oldest first."""
         now = self._clock.monotonic()
         batches: list[Batch] = []
+        this_round, self._round = self._round, self._round + 1
         for _ in range(len(self._turns)):
             if len(batches) == self._limits.aggregates_max:
                 break
@@ -150,16 +152,20 @@ class Partition:
             batch = close_batch(mailbox, self._limits, now, draining=self._draining)
             self.queue_depth -= before - mailbox.depth
             if batch is not None:
+                batch.rounds_waited = this_round - mailbox.turn_since
                 batches.append(batch)
                 self._residents.touch(mailbox, now)
             if mailbox.queue:
                 self._give_turn(mailbox)
+        if not batches:
+            self._round = this_round
         return batches
 
     def _give_turn(self, mailbox: Mailbox) -> None:
         # Once in the round at most: a transaction holds at most one commit a stream.
         if not mailbox.has_turn:
             mailbox.has_turn = True
+            mailbox.turn_since = self._round
             self._turns.append(mailbox)
 
     # -- decide

@@ -25,6 +25,7 @@ class Statistics(msgspec.Struct, frozen=True):
     closed_by       number of batches by reason: size, delay, idle
     queue_depths    number of batches by commands left in their mailbox when they closed,
                     rounded down to a power of two
+    rounds_waited   number of batches by transactions of others that went before them
     transactions    transactions that became durable
     commit_seconds  time spent in those transactions, in all
     queue_depth     commands waiting now
@@ -45,6 +46,7 @@ class Statistics(msgspec.Struct, frozen=True):
     batch_sizes: dict[int, int]
     closed_by: dict[CloseReason, int]
     queue_depths: dict[int, int]
+    rounds_waited: dict[int, int]
     transactions: int
     commit_seconds: float
     queue_depth: int
@@ -66,6 +68,7 @@ class Counters:
         self.batch_sizes: Counter[int] = Counter()
         self.closed_by: Counter[CloseReason] = Counter()
         self.queue_depths: Counter[int] = Counter()
+        self.rounds_waited: Counter[int] = Counter()
 
     def count_batch(self, batch: Batch, decision: Decision) -> None:
         """Count one published batch."""
@@ -74,6 +77,7 @@ class Counters:
         self.closed_by[batch.reason] += 1
         depth = batch.queue_depth
         self.queue_depths[1 << (depth.bit_length() - 1) if depth else 0] += 1
+        self.rounds_waited[batch.rounds_waited] += 1
         self.repeated += decision.repeated
         refused = len(decision.refused)
         for _, rejected in decision.refused.values():
@@ -94,6 +98,7 @@ class Counters:
             batch_sizes=dict(sorted(self.batch_sizes.items())),
             closed_by=dict(self.closed_by),
             queue_depths=dict(sorted(self.queue_depths.items())),
+            rounds_waited=dict(sorted(self.rounds_waited.items())),
             transactions=self.transactions,
             commit_seconds=self.commit_seconds,
             queue_depth=queue_depth,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 
 from hypothesis import given
@@ -37,6 +38,18 @@ def turns_of(counts: Sequence[int], size_max: int) -> list[str]:
     return [f"c{n}" for turn in rounds for n, own in enumerate(batches) if turn < own]
 
 
+def rounds_waited(transactions: Sequence[Sequence[str]]) -> Counter[int]:
+    """Batches by transactions of others between this turn of an aggregate and the one before."""
+    waited: Counter[int] = Counter()
+    since: dict[str, int] = {}
+    for number, served in enumerate(transactions):
+        for each in served:
+            # Everybody came while the first transaction was flying.
+            waited[number - since.get(each, min(number, 1))] += 1
+            since[each] = number + 1
+    return waited
+
+
 @given(
     counts=st.lists(st.integers(1, 12), min_size=1, max_size=6),
     size_max=st.integers(1, 5),
@@ -61,11 +74,14 @@ async def test_nobody_is_served_twice_while_another_waits(
     store.released.set()
     outcomes = await asyncio.gather(*waiting)
     await flying
+    waited = side.statistics().rounds_waited
     await side.close()
     assert outcomes == [[(Incremented(f"{m}"),) for m in range(count)] for count in counts]
     assert [each for served in store.transactions[1:] for each in served] == turns_of(
         counts, size_max
     )
+    # Counted from when the batch before took its turn, or from the arrival.
+    assert waited == rounds_waited(store.transactions)
     for served in store.transactions:
         assert len(served) <= aggregates_max
         # A transaction holds one commit a stream at most.
