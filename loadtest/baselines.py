@@ -184,10 +184,11 @@ def _reserved(order: Reserve) -> Answer:
     return (Reserved(order.id, order.buyer, order.quantity),)
 
 
-async def put_stock(address: MysqlAddress, skus: Sequence[str], units: int) -> None:
-    """Put `units` of every SKU into the baselines' table."""
+async def make_tables(address: MysqlAddress, skus: Sequence[str], units: int) -> None:
+    """Make the baselines' tables, with `units` of every SKU in stock."""
     connection = await MysqlConnection.open(address)
     try:
+        await connection.run_all(BASELINE_TABLES)
         for first in range(0, len(skus), ROWS_PER_INSERT):
             rows = ", ".join(
                 f"({quote(sku)}, {units}, 0)" for sku in skus[first : first + ROWS_PER_INSERT]

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.exceptions import RedisError
 
 from engine.cqrs.messages import Answer, Command
@@ -39,8 +39,12 @@ ORDERS_PER_TRANSACTION: Final = 1_000
 class RedisLua:
     """Takes orders in Redis and writes them to the baselines' tables behind the buyers' backs."""
 
-    def __init__(self, redis: Redis, writer: MysqlConnection, prefix: str) -> None:
+    def __init__(
+        self, redis: Redis, connections: int, writer: MysqlConnection, prefix: str
+    ) -> None:
         self._redis = redis
+        # Fair, unlike the library's own pools, which leave who waits longest to chance.
+        self._turns = asyncio.Semaphore(connections)
         self._script: Any = redis.register_script(SCRIPT)
         self._writer = writer
         self._prefix = prefix
@@ -56,8 +60,7 @@ class RedisLua:
         Raises ConfigError for a wrong URL, StoreUnavailable when Redis does not answer.
         """
         try:
-            # The other pool of the library raises when all connections are taken.
-            pool = BlockingConnectionPool.from_url(url, max_connections=connections, timeout=None)
+            pool = ConnectionPool.from_url(url, max_connections=connections)
         except ValueError as error:
             raise ConfigError(f"--redis-url: {error}") from None
         redis = Redis.from_pool(pool)
@@ -67,13 +70,14 @@ class RedisLua:
         except RedisError as error:
             await redis.aclose()
             raise StoreUnavailable(f"Redis cannot be used: {error}") from error
-        return cls(redis, await MysqlConnection.open(place), prefix)
+        return cls(redis, connections, await MysqlConnection.open(place), prefix)
 
     async def execute(self, order: Command, /) -> Answer:
         assert isinstance(order, Reserve)
         keys = [f"{self._prefix}stock:{order.aggregate_id}", f"{self._prefix}orders"]
         try:
-            taken = await self._script(keys=keys, args=[order.id, order.quantity])
+            async with self._turns:
+                taken = await self._script(keys=keys, args=[order.id, order.quantity])
         except RedisError as error:
             raise StoreUnavailable(f"Redis: {error}") from error
         if not taken:

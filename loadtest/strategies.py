@@ -10,8 +10,7 @@ the tables it wrote: nothing oversold, no acknowledged order lost.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -19,15 +18,14 @@ import msgspec
 from engine.clock import SystemClock
 from engine.cqrs.event_store import StoreInfo
 from engine.cqrs.messages import Answer, Command
-from engine.errors import ConfigError, StoreUnavailable
+from engine.errors import ConfigError
 from engine.event_loop import run_async
-from engine.runtime import initialise_store
-from engine.stores.mysql_connection import MysqlConnection, code_of
 from engine.stores.mysql_url import MysqlAddress, parse_mysql_url
-from loadtest.baselines import BASELINE_TABLES, SHOPS, Pool, RowLock, count_stock, put_stock
+from loadtest.baselines import SHOPS, Pool, RowLock, count_stock, make_tables
 from loadtest.crowd import Crowd
 from loadtest.redis_lua import RedisLua
 from loadtest.results import STRATEGIES, Strategy
+from loadtest.scratch import scratch_database, scratch_store
 from loadtest.simulate import Plan, simulate
 
 GROUP_COMMIT: Final = "group-commit"
@@ -38,9 +36,6 @@ CONNECTIONS: Final = (4, 8, 16, 32, 64)
 """Pool sizes that every baseline is tried with."""
 
 SECONDS_MAX: Final = 4.0
-
-NO_RIGHT: Final = frozenset({1044, 1227})
-DATABASE_EXISTS: Final = 1007
 
 
 class StrategyRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,37 +106,31 @@ def compare(
 
     Raises ConfigError when the user may not create databases on the server.
     """
-    address = check_strategies(plan, strategies, redis_url)
+    check_strategies(plan, strategies, redis_url)
+    with scratch_store(plan.settings, plan.directory) as (_, info):
+        pass  # Only to learn what the server is.
     runs: list[StrategyRun] = []
-    info: StoreInfo | None = None
+
+    def note(run: StrategyRun, repeat: int) -> None:
+        runs.append(run)
+        pool = f", {run.connections} connections" if run.connections else ""
+        rate = f"{run.durable_per_s:,.0f} durable orders/s"
+        done(f"{repeat}/{repeats} {run.strategy}{pool}: {rate}")
+
     for repeat in range(1, repeats + 1):
         for strategy in strategies:
             if strategy == GROUP_COMMIT:
-                run, info = _group_commit(address, plan, repeat)
-                runs.append(run)
-                done(f"{repeat}/{repeats} {strategy}: {run.durable_per_s:,.0f} durable orders/s")
+                note(_group_commit(plan, repeat), repeat)
                 continue
             for size in CONNECTIONS:
-                run = run_async(_baseline(address, plan, strategy, size, redis_url))
-                runs.append(run)
-                done(
-                    f"{repeat}/{repeats} {strategy}, {size} connections: "
-                    f"{run.durable_per_s:,.0f} durable orders/s"
-                )
-    return runs, info or run_async(_describe(address, plan))
+                note(_baseline(plan, strategy, size, redis_url), repeat)
+    return runs, info
 
 
-def _group_commit(address: MysqlAddress, plan: Plan, repeat: int) -> tuple[StrategyRun, StoreInfo]:
-    scratch = msgspec.structs.replace(address, database=f"{address.database}_scratch")
-    store = msgspec.structs.replace(plan.settings.store, url=scratch.url())
-    settings = msgspec.structs.replace(plan.settings, store=store)
+def _group_commit(plan: Plan, repeat: int) -> StrategyRun:
     folder = plan.directory / f"{GROUP_COMMIT}-{repeat}"
-    run_async(_create(address, scratch.database))
-    try:
-        info = run_async(initialise_store(settings))
+    with scratch_store(plan.settings, plan.directory) as (settings, _):
         outcome = simulate(Plan(plan.workload, settings, folder, plan.concurrency))
-    finally:
-        run_async(_drop(address, scratch.database))
     run, orders = outcome.run, outcome.run.orders
     return StrategyRun(
         strategy=GROUP_COMMIT,
@@ -157,51 +146,57 @@ def _group_commit(address: MysqlAddress, plan: Plan, repeat: int) -> tuple[Strat
         oversold=run.audit.oversold,
         lost=run.audit.lost,
         stopped_early=run.stopped_early,
-    ), info
+    )
 
 
-async def _baseline(
-    address: MysqlAddress, plan: Plan, strategy: Strategy, connections: int, redis_url: str | None
+def _baseline(
+    plan: Plan, strategy: Strategy, connections: int, redis_url: str | None
+) -> StrategyRun:
+    with scratch_database(parse_mysql_url(plan.settings.store.url)) as place:
+        return run_async(_run_baseline(place, plan, strategy, connections, redis_url))
+
+
+async def _run_baseline(
+    place: MysqlAddress, plan: Plan, strategy: Strategy, connections: int, redis_url: str | None
 ) -> StrategyRun:
     clock = SystemClock()
-    async with _scratch(address) as place:
-        await put_stock(place, plan.workload.skus, plan.workload.stock)
-        shop = await _open_shop(place, plan, strategy, connections, redis_url)
-        acknowledged: set[str] = set()
+    await make_tables(place, plan.workload.skus, plan.workload.stock)
+    shop = await _open_shop(place, plan, strategy, connections, redis_url)
+    acknowledged: set[str] = set()
 
-        async def execute(order: Command) -> Answer:
-            answer = await shop.execute(order)
-            if isinstance(answer, tuple):
-                acknowledged.add(order.id)
-            return answer
+    async def execute(order: Command) -> Answer:
+        answer = await shop.execute(order)
+        if isinstance(answer, tuple):
+            acknowledged.add(order.id)
+        return answer
 
-        crowd = Crowd(plan.workload, execute, clock, plan.concurrency)
-        limit = asyncio.get_running_loop().call_later(SECONDS_MAX, crowd.stop)
-        try:
-            await crowd.run()
-            await shop.settle()
-            settled = clock.monotonic()
-        finally:
-            limit.cancel()
-            await shop.close()
-        tally = crowd.tally
-        latency = tally.latency.percentiles()
-        oversold, stored = await count_stock(place, plan.workload.stock)
-        return StrategyRun(
-            strategy=strategy,
-            connections=connections,
-            accepted=tally.accepted,
-            refused=tally.rejected.total(),
-            failed=tally.failed + tally.unknown,
-            accepted_per_s=round(tally.accepted / tally.seconds, 1),
-            durable_per_s=round(tally.accepted / (settled - tally.first_sent), 1),
-            p50_ms=latency.p50,
-            p99_ms=latency.p99,
-            seconds=round(tally.seconds, 6),
-            oversold=oversold,
-            lost=len(acknowledged - stored),
-            stopped_early=crowd.stopped,
-        )
+    crowd = Crowd(plan.workload, execute, clock, plan.concurrency)
+    limit = asyncio.get_running_loop().call_later(SECONDS_MAX, crowd.stop)
+    try:
+        await crowd.run()
+        await shop.settle()
+        settled = clock.monotonic()
+    finally:
+        limit.cancel()
+        await shop.close()
+    tally = crowd.tally
+    latency = tally.latency.percentiles()
+    oversold, stored = await count_stock(place, plan.workload.stock)
+    return StrategyRun(
+        strategy=strategy,
+        connections=connections,
+        accepted=tally.accepted,
+        refused=tally.rejected.total(),
+        failed=tally.failed + tally.unknown,
+        accepted_per_s=round(tally.accepted / tally.seconds, 1),
+        durable_per_s=round(tally.accepted / (settled - tally.first_sent), 1),
+        p50_ms=latency.p50,
+        p99_ms=latency.p99,
+        seconds=round(tally.seconds, 6),
+        oversold=oversold,
+        lost=len(acknowledged - stored),
+        stopped_early=crowd.stopped,
+    )
 
 
 async def _open_shop(
@@ -212,59 +207,3 @@ async def _open_shop(
         workload = plan.workload
         return await RedisLua.open(redis_url, connections, place, workload.skus, workload.stock)
     return SHOPS[strategy](await Pool.open(place, connections))
-
-
-@asynccontextmanager
-async def _scratch(address: MysqlAddress) -> AsyncIterator[MysqlAddress]:
-    """A database with the baselines' tables, for the block."""
-    place = msgspec.structs.replace(address, database=f"{address.database}_scratch")
-    await _create(address, place.database)
-    try:
-        connection = await MysqlConnection.open(place)
-        await connection.run_all(BASELINE_TABLES)
-        connection.close()
-        yield place
-    finally:
-        await _drop(address, place.database)
-
-
-async def _create(address: MysqlAddress, database: str) -> None:
-    connection = await MysqlConnection.open(address)
-    try:
-        await connection.run(f"CREATE DATABASE `{_name(database)}`")
-    except StoreUnavailable as error:
-        if code_of(error) == DATABASE_EXISTS:
-            raise ConfigError(
-                f"{address}: the database {database} is there already; another comparison may be "
-                "running, or one was killed: drop it"
-            ) from error
-        if code_of(error) in NO_RIGHT:
-            raise ConfigError(
-                f"{address}: user {address.user} may not create the database {database}, which a "
-                f"comparison uses; grant all on `{database}`.* or use a test server"
-            ) from error
-        raise
-    finally:
-        connection.close()
-
-
-async def _drop(address: MysqlAddress, database: str) -> None:
-    connection = await MysqlConnection.open(address)
-    try:
-        await connection.run(f"DROP DATABASE IF EXISTS `{_name(database)}`")
-    finally:
-        connection.close()
-
-
-def _name(database: str) -> str:
-    return database.replace("`", "``")
-
-
-async def _describe(address: MysqlAddress, plan: Plan) -> StoreInfo:
-    scratch = msgspec.structs.replace(address, database=f"{address.database}_scratch")
-    store = msgspec.structs.replace(plan.settings.store, url=scratch.url())
-    await _create(address, scratch.database)
-    try:
-        return await initialise_store(msgspec.structs.replace(plan.settings, store=store))
-    finally:
-        await _drop(address, scratch.database)

@@ -14,17 +14,14 @@ from engine.inventory.commands import Reserve
 from engine.inventory.events import Reserved
 from engine.stores.mysql_connection import MysqlConnection
 from engine.stores.mysql_url import parse_mysql_url
-from loadtest.baselines import BASELINE_TABLES, SHOPS, Pool, RowLock, count_stock, put_stock
+from loadtest.baselines import SHOPS, Pool, RowLock, count_stock, make_tables
 from loadtest.redis_lua import RedisLua
 
 
 @asynccontextmanager
 async def shop(url: str, strategy: str, units: int, connections: int) -> AsyncIterator[RowLock]:
     address = parse_mysql_url(url)
-    connection = await MysqlConnection.open(address)
-    await connection.run_all(BASELINE_TABLES)
-    connection.close()
-    await put_stock(address, ["A", "B"], units)
+    await make_tables(address, ["A", "B"], units)
     pool = await Pool.open(address, connections)
     try:
         yield SHOPS[strategy](pool)
