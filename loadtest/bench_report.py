@@ -10,7 +10,7 @@ import numpy as np
 from rich.table import Table
 
 from loadtest.intervals import interval_of
-from loadtest.machine import Machine
+from loadtest.machine import Machine, short_commit
 from loadtest.results import SCHEMA, Kind, Strategy, write_run
 
 COLUMNS: Final = ("figure", "median", "95 % interval", "ceiling", "share", "budget", "", "checked")
@@ -112,7 +112,7 @@ def table_of(run: BenchRun) -> Table:
 def write(run: BenchRun, out: Path) -> None:
     """Write run.json and a README.md with the table. Raises ConfigError when it cannot."""
     page = [
-        f"# Benchmark of {run.started_at[:10]}, commit {run.commit[:12]}",
+        f"# Benchmark of {run.started_at[:10]}, commit {short_commit(run.commit)}",
         "",
         run.machine.line,
         (

@@ -68,6 +68,12 @@ def source_commit() -> str:
     return commit if changes == "" else f"{commit}+dirty"
 
 
+def short_commit(commit: str) -> str:
+    """Twelve digits of a commit, and that files differed from it."""
+    name, dirty, _ = commit.partition("+")
+    return name[:12] + ("+dirty" if dirty else "")
+
+
 def _git(root: Path, *arguments: str) -> str | None:
     command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
     try:

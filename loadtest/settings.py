@@ -35,9 +35,10 @@ LIMITS: Final[dict[str, tuple[float, float]]] = {
     "concurrency": (1, 100_000),
     "batch_size": (1, 100_000),
     "batch_delay_ms": (0, 10_000),
+    "repeats": (1, 100),
 }
-"""Least and most of each numeric flag. `skus` ends where the engine's default residents end, the
-last two are the bounds of the engine's own settings."""
+"""Least and most of each numeric flag. `skus` ends where the engine's default residents end, those of
+a batch are the bounds of the engine's own settings."""
 
 _RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?", re.ASCII)
 _WEIGHT = re.compile(r"(\d{1,9}):(\d{0,9}(?:\.\d{1,9})?)", re.ASCII)

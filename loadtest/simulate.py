@@ -8,10 +8,8 @@ so what was answered before is answered the same, and what was not is done now.
 from __future__ import annotations
 
 import asyncio
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -33,6 +31,7 @@ from loadtest.places import check_directory, check_history, made_directory
 from loadtest.reconcile import Check, Deltas, deltas, reconcile
 from loadtest.results import AuditResult, Orders, Run, Throughput, summarise_batches, write_run
 from loadtest.settings import check_limit
+from loadtest.stopping import stopping
 from loadtest.workload import Workload
 
 OPENED_AT_ONCE: Final = 256
@@ -48,13 +47,17 @@ def unwatched(_tally: Tally, _workload: Workload) -> AbstractAsyncContextManager
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What to run and where to put it. `history` is the file every order is noted in."""
+    """What to run and where to put it. `history` is the file every order is noted in.
+
+    After `seconds_max` no more orders are sent; without it Ctrl-C ends the run in good order.
+    """
 
     workload: Workload
     settings: Settings
     directory: Path
     concurrency: int
     history: Path | None = None
+    seconds_max: float | None = None
 
     def check(self) -> None:
         """Raise ConfigError for what cannot be run; creates nothing."""
@@ -105,13 +108,19 @@ def simulate(plan: Plan, watch: Watch = unwatched, clock: Clock | None = None) -
     another sale, and what `open_engine` raises.
     """
     plan.check()
+    with made_directory(plan.directory):
+        outcome = run_sale(plan, watch, clock)
+    if not outcome.interrupted:
+        write_run(plan.directory, outcome.run)
+    return outcome
+
+
+def run_sale(plan: Plan, watch: Watch = unwatched, clock: Clock | None = None) -> Outcome:
+    """`simulate` without the files."""
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     commit = source_commit()
-    with made_directory(plan.directory):
-        books = run_async(_hold_sale(plan, watch, clock or SystemClock()))
+    books = run_async(_hold_sale(plan, watch, clock or SystemClock()))
     run = _build_run(plan, started_at, commit, books)
-    if not books.interrupted:
-        write_run(plan.directory, run)
     return Outcome(
         run=run,
         audit=books.audit,
@@ -151,7 +160,7 @@ async def _let_them_order(plan: Plan, engine: Engine, watch: Watch, clock: Clock
     history = HistoryWriter(plan.history) if plan.history is not None else None
     try:
         crowd = Crowd(plan.workload, engine.execute, clock, plan.concurrency, history)
-        with _stopping_on_interrupt(crowd):
+        with stopping(crowd, plan.seconds_max, clock):
             async with watch(crowd.tally, plan.workload):
                 await crowd.run()
     finally:
@@ -257,27 +266,3 @@ def _summarise_audit(report: AuditReport, checks: Sequence[Check]) -> AuditResul
         checked_events=report.checked_events,
         findings=tuple(findings),
     )
-
-
-@contextmanager
-def _stopping_on_interrupt(crowd: Crowd) -> Iterator[None]:
-    """The first Ctrl-C lets the crowd finish what is in flight, a second one ends the program."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Only the main thread can take signals.
-        return
-    loop = asyncio.get_running_loop()
-    handler = signal.getsignal(signal.SIGINT)
-
-    def restore() -> None:
-        loop.remove_signal_handler(signal.SIGINT)
-        signal.signal(signal.SIGINT, handler)
-
-    def stop() -> None:
-        crowd.stop()
-        restore()
-
-    loop.add_signal_handler(signal.SIGINT, stop)
-    try:
-        yield
-    finally:
-        restore()

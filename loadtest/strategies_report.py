@@ -10,7 +10,7 @@ import msgspec
 from rich.table import Table
 
 from loadtest.intervals import Interval, interval_of
-from loadtest.machine import Machine
+from loadtest.machine import Machine, short_commit
 from loadtest.results import SCHEMA, Kind, Strategy, write_run
 from loadtest.strategies import ROW_LOCK, StrategyRun
 
@@ -128,7 +128,7 @@ def write(run: StrategiesRun, directory: Path) -> None:
         "repeat; the best is shown."
     )
     page = [
-        f"# Strategies compared on {run.started_at[:10]}, commit {run.commit[:12]}",
+        f"# Strategies compared on {run.started_at[:10]}, commit {short_commit(run.commit)}",
         *("", on, "", how, ""),
         f"| {' | '.join(COLUMNS)} |",
         "|---" * len(COLUMNS) + "|",
