@@ -62,6 +62,18 @@ def test_an_idle_one_leaves_after_its_time_and_not_before() -> None:
     assert names_in(found) == ["young"]
 
 
+def test_its_idle_time_starts_anew_whenever_it_is_used() -> None:
+    clock = VirtualClock()
+    found = Residents(100, 10.0, clock)
+    for name in ("used", "idle"):
+        of(found, name)
+    clock.advance(9.0)
+    found.touch(of(found, "used"), clock.monotonic())
+    clock.advance(9.0)
+    found.evict()
+    assert names_in(found) == ["used"]
+
+
 def test_a_halted_one_stays_and_does_not_resume_by_being_forgotten() -> None:
     found = residents("halted", "well", aggregates_max=0)
     of(found, "halted").halted = AggregateHalted(("account", "halted"), "broken")
