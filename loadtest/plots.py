@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,30 +25,34 @@ STYLE: Final[Any] = {
     "axes.spines.right": False,
 }
 
-Points = Mapping[float, Sequence[float]]
-"""Every repeat by its place on the x axis."""
 
+class Panel(msgspec.Struct, frozen=True):
+    """One plot: every repeat by its place on the x axis, and named settings beside them.
 
-def by_batch_size(
-    title: str, panels: Sequence[tuple[str, Points, Mapping[str, tuple[float, Sequence[float]]]]]
-) -> bytes:
-    """Panels over one logarithmic axis of batch sizes: every repeat a dot, a line through medians.
-
-    A panel is its y label, its points, and named settings: where on the x axis, and their repeats.
+    `named` maps a name to its place and its repeats. `log` is for values over several magnitudes.
     """
+
+    label: str
+    points: Mapping[float, Sequence[float]]
+    named: Mapping[str, tuple[float, Sequence[float]]]
+    log: bool = False
+
+
+def by_batch_size(title: str, panels: Sequence[Panel]) -> bytes:
+    """Panels over one logarithmic axis: every repeat a dot, a line through the medians."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=INCHES, layout="constrained")
         axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
-        for axis, (label, points, named) in zip(axes, panels, strict=True):
-            _draw(axis, label, points, named)
+        for axis, panel in zip(axes, panels, strict=True):
+            _draw(axis, panel)
         axes[0].set_title(title, loc="left")
         axes[0].legend(frameon=False)
         axes[-1].set_xscale("log")
         axes[-1].set_xlabel("orders in a batch, at most")
-        sizes = sorted({*panels[0][1]})
+        sizes = sorted(panels[0].points)
         axes[-1].set_xticks(sizes, [f"{size:,g}" for size in sizes])
         axes[-1].minorticks_off()
         buffer = io.BytesIO()
@@ -53,20 +60,19 @@ def by_batch_size(
     return buffer.getvalue()
 
 
-def _draw(
-    axis: Axes, label: str, points: Points, named: Mapping[str, tuple[float, Sequence[float]]]
-) -> None:
-    import numpy as np
-
+def _draw(axis: Axes, panel: Panel) -> None:
+    points = panel.points
     sizes = sorted(points)
-    medians = [float(np.median(points[size])) for size in sizes]
-    axis.plot(sizes, medians, color=LINE, label="median", zorder=2)
+    axis.plot(sizes, [median(points[size]) for size in sizes], color=LINE, label="median", zorder=2)
     places = [size for size in sizes for _ in points[size]]
     values = [value for size in sizes for value in points[size]]
     axis.scatter(places, values, s=16, color=DOT, label="one run", zorder=3)
-    for number, (name, (size, repeats)) in enumerate(named.items()):
+    for number, (name, (size, repeats)) in enumerate(panel.named.items()):
         marker, beside = "D^sv"[number % 4], [size] * len(repeats)
         axis.scatter(beside, repeats, s=28, marker=marker, color=NAMED, label=name, zorder=4)
-    axis.set_ylabel(label)
-    axis.set_ylim(bottom=0)
-    axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axis.set_ylabel(panel.label)
+    if panel.log:
+        axis.set_yscale("log")
+    else:
+        axis.set_ylim(bottom=0)
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")

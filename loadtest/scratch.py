@@ -10,7 +10,6 @@ from typing import Final
 import msgspec
 
 from engine.config import Settings
-from engine.cqrs.event_store import StoreInfo
 from engine.errors import ConfigError, StoreUnavailable
 from engine.event_loop import run_async
 from engine.runtime import initialise_store
@@ -22,7 +21,7 @@ DATABASE_EXISTS: Final = 1007
 
 
 @contextmanager
-def scratch_store(settings: Settings, folder: Path) -> Iterator[tuple[Settings, StoreInfo]]:
+def scratch_store(settings: Settings, folder: Path) -> Iterator[Settings]:
     """Settings of an empty store for the block: a database beside the named one, or a new file.
 
     Raises ConfigError when the user may not create databases on the server.
@@ -30,16 +29,18 @@ def scratch_store(settings: Settings, folder: Path) -> Iterator[tuple[Settings, 
     url = settings.store.url
     if url.startswith("mysql:"):
         with scratch_database(parse_mysql_url(url)) as place:
-            yield _initialised(settings, place.url())
+            inside = _at(settings, place.url())
+            run_async(initialise_store(inside))
+            yield inside
     elif url.startswith("sqlite:"):
         path = folder / "scratch.db"
         try:
-            yield _initialised(settings, f"sqlite:{path}")
+            yield _at(settings, f"sqlite:{path}")
         finally:
             for each in folder.glob(f"{path.name}*"):
                 each.unlink()
     else:
-        yield _initialised(settings, url)
+        yield settings
 
 
 @contextmanager
@@ -53,10 +54,9 @@ def scratch_database(address: MysqlAddress) -> Iterator[MysqlAddress]:
         run_async(_run(address, f"DROP DATABASE IF EXISTS `{_name(place.database)}`"))
 
 
-def _initialised(settings: Settings, url: str) -> tuple[Settings, StoreInfo]:
+def _at(settings: Settings, url: str) -> Settings:
     store = msgspec.structs.replace(settings.store, url=url)
-    settings = msgspec.structs.replace(settings, store=store)
-    return settings, run_async(initialise_store(settings))
+    return msgspec.structs.replace(settings, store=store)
 
 
 async def _create(address: MysqlAddress, database: str) -> None:

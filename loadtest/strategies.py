@@ -20,6 +20,7 @@ from engine.cqrs.event_store import StoreInfo
 from engine.cqrs.messages import Answer, Command
 from engine.errors import ConfigError
 from engine.event_loop import run_async
+from engine.runtime import initialise_store
 from engine.stores.mysql_url import MysqlAddress, parse_mysql_url
 from loadtest.baselines import SHOPS, Pool, RowLock, count_stock, make_tables
 from loadtest.crowd import Crowd
@@ -107,8 +108,8 @@ def compare(
     Raises ConfigError when the user may not create databases on the server.
     """
     check_strategies(plan, strategies, redis_url)
-    with scratch_store(plan.settings, plan.directory) as (_, info):
-        pass  # Only to learn what the server is.
+    with scratch_store(plan.settings, plan.directory) as settings:
+        info = run_async(initialise_store(settings))
     runs: list[StrategyRun] = []
 
     def note(run: StrategyRun, repeat: int) -> None:
@@ -129,7 +130,7 @@ def compare(
 
 def _group_commit(plan: Plan, repeat: int) -> StrategyRun:
     folder = plan.directory / f"{GROUP_COMMIT}-{repeat}"
-    with scratch_store(plan.settings, plan.directory) as (settings, _):
+    with scratch_store(plan.settings, plan.directory) as settings:
         outcome = simulate(Plan(plan.workload, settings, folder, plan.concurrency))
     run, orders = outcome.run, outcome.run.orders
     return StrategyRun(

@@ -14,8 +14,8 @@ from typing import Final
 import msgspec
 
 from engine.config import BatchSettings, Settings
-from engine.cqrs.event_store import StoreInfo
 from engine.errors import ConfigError, SeckillError
+from loadtest.machine import Machine
 from loadtest.scratch import scratch_store
 from loadtest.settings import LIMITS, check_limit
 from loadtest.simulate import Plan, run_sale
@@ -105,19 +105,18 @@ def parse_numbers(flag: str, text: str) -> list[float]:
 
 def run_experiment(
     experiment: Experiment, done: Callable[[CellRun], None] = lambda _: None
-) -> tuple[list[CellRun], StoreInfo]:
+) -> tuple[list[CellRun], Machine]:
     """Run every cell. `done` is told each result. Raises NotProven, and what `run_sale` raises."""
     runs: list[CellRun] = []
-    found: StoreInfo | None = None
+    machine: Machine | None = None
     for repeat, cell in _in_turns(experiment):
         settings = msgspec.structs.replace(experiment.settings, batch=cell.batch)
-        with scratch_store(settings, experiment.directory) as (scratch, info):
-            run = _run_cell(experiment, cell, repeat, scratch)
-            found = info
+        with scratch_store(settings, experiment.directory) as scratch:
+            run, machine = _run_cell(experiment, cell, repeat, scratch)
         runs.append(run)
         done(run)
-    assert found is not None, "an experiment has at least one cell"
-    return runs, found
+    assert machine is not None, "an experiment has at least one cell"
+    return runs, machine
 
 
 def _in_turns(experiment: Experiment) -> Iterator[tuple[int, Cell]]:
@@ -128,7 +127,9 @@ def _in_turns(experiment: Experiment) -> Iterator[tuple[int, Cell]]:
         yield from ((repeat, cell) for cell in cells)
 
 
-def _run_cell(experiment: Experiment, cell: Cell, repeat: int, settings: Settings) -> CellRun:
+def _run_cell(
+    experiment: Experiment, cell: Cell, repeat: int, settings: Settings
+) -> tuple[CellRun, Machine]:
     outcome = run_sale(
         Plan(
             experiment.workload,
@@ -154,4 +155,4 @@ def _run_cell(experiment: Experiment, cell: Cell, repeat: int, settings: Setting
         p50_ms=run.latency_ms.p50,
         p99_ms=run.latency_ms.p99,
         checked_events=run.audit.checked_events,
-    )
+    ), run.machine

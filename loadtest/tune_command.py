@@ -15,7 +15,7 @@ from engine.config import load_settings
 from engine.errors import ConfigError
 from engine.runtime import tune_garbage_collector
 from engine.terminal import print_json, printing
-from loadtest.machine import describe_machine, source_commit
+from loadtest.machine import source_commit
 from loadtest.places import choose_store_url, default_directory, made_directory
 from loadtest.results import RUN_FILE
 from loadtest.settings import WorkloadSettings, check_limit
@@ -69,13 +69,13 @@ def run_tuning(flags: TuneFlags, *, as_json: bool) -> int:
                 progress.console.print(rate, style="dim", markup=False, highlight=False)
                 progress.advance(task)
 
-            runs, info = run_experiment(experiment, done)
+            runs, machine = run_experiment(experiment, done)
         plan = _plan(experiment)
         run = TuneRun(
             started_at=started_at,
             commit=commit,
             seed=experiment.seed,
-            machine=describe_machine(info),
+            machine=machine,
             config={
                 **describe_plan(plan),
                 "repeats": experiment.repeats,

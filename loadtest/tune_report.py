@@ -11,7 +11,7 @@ from rich.table import Table
 
 from loadtest.intervals import Interval, interval_of
 from loadtest.machine import Machine, short_commit
-from loadtest.plots import by_batch_size
+from loadtest.plots import Panel, by_batch_size
 from loadtest.results import SCHEMA, Kind, Strategy, write_run, write_whole
 from loadtest.tune import Cell, CellRun
 
@@ -120,19 +120,21 @@ def _plot(run: TuneRun) -> bytes:
     in_line = in_line or [each for each in run.cells if not each.cell.named]
     beside = [each for each in run.cells if each not in in_line]
 
-    def panel(label: str, of: Callable[[CellRun], float]) -> tuple[str, Any, Any]:
-        points = {each.cell.batch.size_max: [of(one) for one in each.repeats] for each in in_line}
+    def panel(label: str, of: Callable[[CellRun], float], *, log: bool = False) -> Panel:
+        points: dict[float, list[float]] = {
+            each.cell.batch.size_max: [of(one) for one in each.repeats] for each in in_line
+        }
         named = {
             each.cell.label: (each.cell.batch.size_max, [of(one) for one in each.repeats])
             for each in beside
         }
-        return label, points, named
+        return Panel(label, points, named, log)
 
     return by_batch_size(
         f"{run.machine.store} {run.machine.store_version}, {run.config['concurrency']:,} in flight",
         [
             panel("durable orders a second", lambda one: one.durable_per_s),
-            panel("p99 latency, ms", lambda one: one.p99_ms),
+            panel("p99 latency, ms", lambda one: one.p99_ms, log=True),
         ],
     )
 

@@ -93,6 +93,7 @@ class CommandBus:
         Commands of one aggregate are decided in list order; each succeeds or fails alone, and an
         error that `execute` would have raised stands in the list instead. Raises InvalidCommand
         (naming the index), Overloaded and EngineClosed for the whole list: then none was queued.
+        Cancelling the call takes back what is still queued; what is in flight is executed.
         """
         groups = self._group(commands)
         seconds = self._deadline_seconds if timeout_ms is None else self._seconds(timeout_ms)

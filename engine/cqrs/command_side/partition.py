@@ -290,6 +290,8 @@ class Partition:
         One timer serves all requests of the partition, because one per order would cost more than
         deciding it.
         """
+        # What is known is told first: a list may have one part in each state.
+        self._publisher.flush()
         now = self._clock.monotonic()
         self._counters.unknown += expire_in_flight(self._in_flight, now)
         for mailbox in self._residents:

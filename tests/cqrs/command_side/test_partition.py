@@ -8,8 +8,15 @@ from collections.abc import Sequence
 import pytest
 
 from engine.cqrs.command_side.partition import CONFLICTS_MAX
+from engine.cqrs.command_side.publish import ANSWERS_AT_ONCE
 from engine.cqrs.event_store import Lease, NewCommit, StoredCommit, StoredSnapshot
-from engine.errors import AggregateHalted, DeadlineExceeded, StreamKey, WrongExpectedVersion
+from engine.errors import (
+    AggregateHalted,
+    DeadlineExceeded,
+    OutcomeUnknown,
+    StreamKey,
+    WrongExpectedVersion,
+)
 from engine.stores.memory import MemoryStore
 from engine.testing.faulty_store import FaultyStore
 from engine.testing.virtual_clock import VirtualClock, settle
@@ -83,6 +90,56 @@ async def test_a_caller_that_left_gives_its_place_back_at_its_deadline_at_the_la
         store.released.set()
         assert await flying == (Incremented("0"),)
         assert await waiting == (Incremented("2"),)
+
+
+class GatedStore(MemoryStore):
+    """Every transaction waits for its gate; `third` is set when the third one arrives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gates = [asyncio.Event() for _ in range(4)]
+        self.seen = 0
+        self.third = asyncio.Event()
+
+    async def append(self, lease: Lease, commits: Sequence[NewCommit]) -> None:
+        gate = self.gates[self.seen]
+        self.seen += 1
+        if self.seen == 3:
+            self.third.set()
+        await gate.wait()
+        await super().append(lease, commits)
+
+
+@pytest.mark.parametrize(("first", "second"), [(5, 5), (1, 9)])
+async def test_a_list_that_expires_while_its_first_part_is_being_answered_keeps_that_answer(
+    first: int, second: int
+) -> None:
+    clock, store = VirtualClock(), GatedStore()
+    crowd = 5 * ANSWERS_AT_ONCE
+    async with running(store, clock, batch__size_max=crowd + first) as side:
+        tasks = [asyncio.create_task(side.bus.execute(Increment("first", "c")))]
+        await settle()
+        for n in range(crowd):
+            tasks.append(asyncio.create_task(side.bus.execute(Increment(f"{n}", "c"))))
+        await settle()
+        commands = [Increment(f"m{n}", "c") for n in range(first + second)]
+        late = asyncio.create_task(side.bus.execute_many(commands, timeout_ms=500))
+        await settle()
+        store.gates[0].set()
+        await settle()
+        store.gates[1].set()
+        # The first part is durable, and its caller stands behind the crowd; the rest is in flight.
+        await store.third.wait()
+        assert not all(task.done() for task in tasks)
+        clock.advance(0.5)
+        clock.advance(0.0)
+        for gate in store.gates:
+            gate.set()
+        await asyncio.gather(*tasks)
+        outcomes = await late
+        assert outcomes[:first] == [(Incremented(f"m{n}"),) for n in range(first)]
+        assert [type(each) for each in outcomes[first:]] == [OutcomeUnknown] * second
+        assert side.statistics().unknown == second
 
 
 async def test_races_that_were_won_in_the_end_are_not_held_against_later_ones() -> None:
