@@ -6,6 +6,7 @@ commit is durable: its caller learns the answer by repeating the command.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from engine.cqrs.command_side.batch import Batch
@@ -44,8 +45,8 @@ def expire_queued(mailbox: Mailbox, now: float) -> int:
     return count
 
 
-def next_deadline(batches: Iterable[Batch], mailboxes: Iterable[Mailbox]) -> float | None:
-    """The earliest deadline of a caller in flight that still waits, or of anything queued.
+def next_deadline(batches: Iterable[Batch], mailboxes: Iterable[Mailbox]) -> float:
+    """The earliest deadline of a caller in flight that still waits, or of anything queued; else inf.
 
     A queued caller that left keeps its place in the bounded queue until then.
     """
@@ -56,4 +57,4 @@ def next_deadline(batches: Iterable[Batch], mailboxes: Iterable[Mailbox]) -> flo
         if not request.future.done()
     ]
     deadlines += [request.deadline for mailbox in mailboxes for request, _, _ in mailbox.queue]
-    return min(deadlines, default=None)
+    return min(deadlines, default=math.inf)

@@ -13,8 +13,9 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from engine.clock import Clock, Timer
+from engine.clock import Clock
 from engine.cqrs.aggregate import AggregateType
+from engine.cqrs.command_side.alarm import Alarm
 from engine.cqrs.command_side.batch import Batch, BatchLimits, close_batch
 from engine.cqrs.command_side.commit import Committer
 from engine.cqrs.command_side.decide import Decision, Refusals, decide
@@ -77,9 +78,9 @@ class Partition:
         self._loader = Loader(repository, clock, self._ready, self._wake.set)
         self._draining = False
         self.stopped: SeckillError | None = None
-        self._delay_timer: Timer | None = None
-        self._deadline_timer: Timer | None = None
-        self._deadline_armed = math.inf
+        self._batch_due = Alarm(clock, self._wake.set)
+        # One serves all requests of the partition: one per order would cost more than deciding it.
+        self._deadline = Alarm(clock, self._expire)
         self.queue_depth = 0
 
     async def run(self) -> None:
@@ -117,8 +118,8 @@ class Partition:
         mailbox.put(request)
         self.queue_depth += len(request.commands)
         self._wake.set()
-        if request.deadline < self._deadline_armed:
-            self._arm_deadline(request.deadline)
+        if request.deadline < self._deadline.at:
+            self._deadline.set(request.deadline)
 
     def drain(self) -> None:
         """Finish what is queued, without waiting for batches to fill, then end `run`."""
@@ -135,7 +136,7 @@ class Partition:
                 return batches
             if self._draining and not self._turns and not self._loader.busy:
                 return None
-            self._arm_delay()
+            self._batch_due.set(self._oldest_queued() + self._limits.delay_seconds_max)
             await self._wake.wait()
 
     def _close_batches(self) -> list[Batch]:
@@ -266,30 +267,13 @@ class Partition:
 
     # -- timers
 
-    def _arm_delay(self) -> None:
-        """Wake up when the oldest queued command has waited `delay_seconds_max`."""
-        if self._delay_timer is not None:
-            self._delay_timer.cancel()
-            self._delay_timer = None
-        oldest = [each.queue[0][0].queued_at for each in self._turns if each.queue]
-        if oldest:
-            due = min(oldest) + self._limits.delay_seconds_max
-            wait = max(0.0, due - self._clock.monotonic())
-            self._delay_timer = self._clock.call_later(wait, self._wake.set)
-
-    def _arm_deadline(self, deadline: float) -> None:
-        if self._deadline_timer is not None:
-            self._deadline_timer.cancel()
-        self._deadline_armed = deadline
-        wait = max(0.0, deadline - self._clock.monotonic())
-        self._deadline_timer = self._clock.call_later(wait, self._expire)
+    def _oldest_queued(self) -> float:
+        return min(
+            (each.queue[0][0].queued_at for each in self._turns if each.queue), default=math.inf
+        )
 
     def _expire(self) -> None:
-        """Answer whoever waited too long, and arm the timer for the next one.
-
-        One timer serves all requests of the partition, because one per order would cost more than
-        deciding it.
-        """
+        """Answer whoever waited too long, and set the alarm for the next one."""
         # What is known is told first: a list may have one part in each state.
         self._publisher.flush()
         now = self._clock.monotonic()
@@ -298,10 +282,7 @@ class Partition:
             if mailbox.queue:
                 self._counters.expired += expire_queued(mailbox, now)
                 self.queue_depth -= mailbox.drop_finished()
-        deadline = next_deadline(self._in_flight, self._residents)
-        self._deadline_timer, self._deadline_armed = None, math.inf
-        if deadline is not None:
-            self._arm_deadline(deadline)
+        self._deadline.set(next_deadline(self._in_flight, self._residents))
 
     # -- stopping
 
@@ -330,7 +311,5 @@ class Partition:
         self._residents.clear()
         self._turns.clear()
         self._loader.cancel()
-        for timer in (self._delay_timer, self._deadline_timer):
-            if timer is not None:
-                timer.cancel()
-        self._delay_timer = self._deadline_timer = None
+        self._batch_due.set(math.inf)
+        self._deadline.set(math.inf)

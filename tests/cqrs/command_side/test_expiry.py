@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from engine.cqrs.command_side.batch import Batch, BatchLimits, close_batch
 from engine.cqrs.command_side.expiry import expire_in_flight, expire_queued, next_deadline
 from engine.cqrs.command_side.mailbox import Mailbox
@@ -61,4 +63,4 @@ async def test_the_next_deadline_is_of_who_waits_in_flight_or_holds_a_place_in_t
     assert next_deadline([batch], [box]) == 5.0
     flying.future.cancel()
     assert next_deadline([batch], [box]) == 7.0
-    assert next_deadline([], []) is None
+    assert next_deadline([], []) == math.inf

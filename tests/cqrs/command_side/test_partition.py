@@ -119,8 +119,8 @@ async def test_a_list_that_expires_while_its_first_part_is_being_answered_keeps_
     async with running(store, clock, batch__size_max=crowd + first) as side:
         tasks = [asyncio.create_task(side.bus.execute(Increment("first", "c")))]
         await settle()
-        for n in range(crowd):
-            tasks.append(asyncio.create_task(side.bus.execute(Increment(f"{n}", "c"))))
+        crowded = [side.bus.execute(Increment(f"{n}", "c")) for n in range(crowd)]
+        tasks += [asyncio.create_task(each) for each in crowded]
         await settle()
         commands = [Increment(f"m{n}", "c") for n in range(first + second)]
         late = asyncio.create_task(side.bus.execute_many(commands, timeout_ms=500))
