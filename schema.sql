@@ -17,8 +17,10 @@ CREATE TABLE IF NOT EXISTS partitions (
     partition_id INT    NOT NULL,
     epoch        BIGINT NOT NULL,
     position     BIGINT NOT NULL,
+    -- Who acquired it last: only they may take it back after a broken connection.
+    owner        VARCHAR(64) NOT NULL,
     PRIMARY KEY (partition_id)
-) ENGINE = InnoDB;
+) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 -- One row is one commit: what one batch did to one aggregate, its events as a JSON array. One row a
 -- batch, not one an event, is what makes a group commit cheap. LONGTEXT and not JSON: MySQL would

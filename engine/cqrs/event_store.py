@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeAlias
 
@@ -72,11 +73,20 @@ class StoredCommit(msgspec.Struct, frozen=True):
 
 
 class Lease(msgspec.Struct, frozen=True):
-    """The right to write one partition: valid while the stored epoch is this one."""
+    """The right to write one partition: valid while the stored epoch is this one.
+
+    `owner` names who took it; it stays the same when the same one takes it back.
+    """
 
     partition: int
     epoch: int
     position: int
+    owner: str = ""
+
+
+def owner_of(held: Lease | None) -> str:
+    """The name under which a partition is acquired: that of `held`, or a new one."""
+    return held.owner if held is not None else uuid.uuid4().hex
 
 
 class StoredSnapshot(msgspec.Struct, frozen=True):
@@ -155,14 +165,15 @@ class EventStore(EventReader, Protocol):
     def commit_bytes_max(self) -> int:
         """How many bytes the events of one commit may have; batches are kept below it."""
 
-    async def acquire(self, partition: int) -> Lease:
+    async def acquire(self, partition: int, held: Lease | None = None) -> Lease:
         """Become the only writer of `partition`: raise its epoch and return the lease.
 
         It opens a new connection where the old one may be broken, waits for an older writer's
         open transaction, and fences that writer for good. Its `position` is the truth about what
         was committed: this is the start, the take-over and the answer to an unknown outcome.
 
-        Raises StoreUnavailable.
+        With `held`, a lease that this caller had, it is only taken back: Fenced when somebody else
+        has acquired the partition since, who then goes on undisturbed. Raises StoreUnavailable.
         """
 
     async def append(self, lease: Lease, commits: Sequence[NewCommit]) -> None:

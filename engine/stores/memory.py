@@ -18,6 +18,7 @@ from engine.cqrs.event_store import (
     StreamInfo,
     Table,
     Value,
+    owner_of,
 )
 from engine.errors import (
     CommitOutcomeUnknown,
@@ -51,6 +52,7 @@ class MemoryStore:
         self._clock = clock or SystemClock()
         self._failpoint = failpoint
         self._epochs = [0] * partitions
+        self._owners = [""] * partitions
         self._commits: list[list[StoredCommit]] = [[] for _ in range(partitions)]
         self._streams: dict[StreamKey, list[StoredCommit]] = {}
         self._rows: dict[str, dict[str, Row]] = {name: {} for name in self._tables}
@@ -70,13 +72,16 @@ class MemoryStore:
     def commit_bytes_max(self) -> int:
         return sys.maxsize
 
-    async def acquire(self, partition: int) -> Lease:
+    async def acquire(self, partition: int, held: Lease | None = None) -> Lease:
         await self._turn()
         if not 0 <= partition < self.partitions:
             raise ValueError(f"no partition {partition}: there are 0..{self.partitions - 1}")
+        if held is not None and self._owners[partition] != held.owner:
+            raise Fenced(partition, held.epoch)
         self._in_doubt = False
         self._epochs[partition] += 1
-        return Lease(partition, self._epochs[partition], len(self._commits[partition]))
+        owner = self._owners[partition] = owner_of(held)
+        return Lease(partition, self._epochs[partition], len(self._commits[partition]), owner)
 
     async def append(self, lease: Lease, commits: Sequence[NewCommit]) -> None:
         await self._turn()

@@ -95,17 +95,17 @@ class MysqlStore(MysqlReads):
     def commit_bytes_max(self) -> int:
         return self._server.packet_bytes_max - STATEMENT_HEAD_BYTES
 
-    async def acquire(self, partition: int) -> Lease:
+    async def acquire(self, partition: int, held: Lease | None = None) -> Lease:
         if not 0 <= partition < self.partitions:
             raise ValueError(f"no partition {partition}: there are 0..{self.partitions - 1}")
         async with self._turns[partition]:
-            return await self._acquire(partition)
+            return await self._acquire(partition, held)
 
     async def append(self, lease: Lease, commits: Sequence[NewCommit]) -> None:
         async with self._turns[lease.partition]:
             await self._append(lease, commits)
 
-    async def _acquire(self, partition: int) -> Lease:
+    async def _acquire(self, partition: int, held: Lease | None) -> Lease:
         if self._closed:
             raise StoreUnavailable("the store is closed")
         if (old := self._writers.pop(partition, None)) is not None:
@@ -116,11 +116,11 @@ class MysqlStore(MysqlReads):
         try:
             await writer.run("BEGIN")
             # Waits for the row lock of whoever writes now, and fences them for good.
-            await writer.run(
-                f"UPDATE partitions SET epoch = epoch + 1 WHERE partition_id = {partition}"
-            )
+            taken = await writer.run(sql.take(partition, held))
+            if taken.matched != 1 and held is not None:
+                raise Fenced(partition, held.epoch)
             found = await writer.run(
-                f"SELECT epoch, position FROM partitions WHERE partition_id = {partition}"
+                f"SELECT epoch, position, owner FROM partitions WHERE partition_id = {partition}"
             )
             # An epoch too many harms nobody, so a COMMIT in doubt is simply asked again.
             await writer.run("COMMIT")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from engine.cqrs.event_store import Lease, NewCommit, RowChange, Table, Value
+from engine.cqrs.event_store import Lease, NewCommit, RowChange, Table, Value, owner_of
 from engine.errors import StreamKey
 from engine.stores.row_guard import NUMBER_MAX, columns_of
 
@@ -28,6 +28,16 @@ def quote(value: Value) -> str:
 
 def quote_bytes(value: bytes) -> str:
     return f"X'{value.hex()}'"
+
+
+def take(partition: int, held: Lease | None) -> str:
+    """Matches one row, or somebody else took the partition since it was held."""
+    owner = quote(owner_of(held))
+    mine = f" AND owner = {owner}" if held is not None else ""
+    return (
+        f"UPDATE partitions SET epoch = epoch + 1, owner = {owner} "
+        f"WHERE partition_id = {partition}{mine}"
+    )
 
 
 def fence(lease: Lease, commits: int) -> str:

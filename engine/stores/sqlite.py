@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import apsw
 
 from engine.clock import Clock, SystemClock
-from engine.cqrs.event_store import Lease, NewCommit, StoredSnapshot, Table
-from engine.errors import CommitOutcomeUnknown, StoreUnavailable
+from engine.cqrs.event_store import Lease, NewCommit, StoredSnapshot, Table, owner_of
+from engine.errors import CommitOutcomeUnknown, Fenced, StoreUnavailable
 from engine.stores.failpoint import AFTER_COMMIT, Failpoint, no_failpoint
 from engine.stores.layout import Layout, check_layout
 from engine.stores.row_guard import check_tables
@@ -87,8 +87,8 @@ class SqliteStore(SqliteReads):
     def commit_bytes_max(self) -> int:
         return VALUE_BYTES_MAX
 
-    async def acquire(self, partition: int) -> Lease:
-        return await self._write_worker.call(self._acquire, partition)
+    async def acquire(self, partition: int, held: Lease | None = None) -> Lease:
+        return await self._write_worker.call(self._acquire, partition, held)
 
     async def append(self, lease: Lease, commits: Sequence[NewCommit]) -> None:
         await self._write_worker.call(self._append, lease, commits)
@@ -118,7 +118,7 @@ class SqliteStore(SqliteReads):
 
     # -- on the writer thread
 
-    def _acquire(self, partition: int) -> Lease:
+    def _acquire(self, partition: int, held: Lease | None) -> Lease:
         if not 0 <= partition < self.partitions:
             raise ValueError(f"no partition {partition}: there are 0..{self.partitions - 1}")
         if self._writer is None:
@@ -128,10 +128,13 @@ class SqliteStore(SqliteReads):
 
         def raise_epoch(connection: apsw.Connection) -> Lease:
             rows: list[Any] = connection.execute(
-                "UPDATE partitions SET epoch = epoch + 1 WHERE partition_id = ? "
-                "RETURNING epoch, position",
-                (partition,),
+                "UPDATE partitions SET epoch = epoch + 1, owner = ?1 WHERE partition_id = ?2 "
+                "AND (owner = ?1 OR ?3) RETURNING epoch, position, owner",
+                (owner_of(held), partition, held is None),
             ).fetchall()
+            if not rows:
+                assert held is not None
+                raise Fenced(partition, held.epoch)
             return Lease(partition, *rows[0])
 
         try:

@@ -67,11 +67,11 @@ class FaultyStore:
     def commit_bytes_max(self) -> int:
         return self._inner.commit_bytes_max
 
-    async def acquire(self, partition: int) -> Lease:
+    async def acquire(self, partition: int, held: Lease | None = None) -> Lease:
         if self.acquire_failures:
             self.acquire_failures -= 1
             raise StoreUnavailable("injected: the store cannot be reached")
-        lease = await self._inner.acquire(partition)
+        lease = await self._inner.acquire(partition, held)
         self._in_doubt = False
         return lease
 

@@ -182,6 +182,27 @@ class EventStoreContract(ABC):
                 await store.append(Lease(0, lease.epoch, 1), [commit("a", 1)])
             await self._assert_empty(store)
 
+    async def test_a_partition_is_taken_back_only_while_nobody_else_has_it(self) -> None:
+        async with self.store() as store:
+            first = await store.acquire(0)
+            again = await store.acquire(0, first)
+            assert (again.epoch > first.epoch, again.owner) == (True, first.owner)
+            with pytest.raises(Fenced):
+                await store.append(first, [commit("a", 1)])
+            await store.append(again, [commit("a", 1)])
+            # The answer to the first time may have been lost: asked again with the older lease.
+            again = await store.acquire(0, first)
+            assert again.position == 1
+            other = await store.acquire(0)
+            assert other.owner != first.owner
+            for held in (first, again):
+                with pytest.raises(Fenced):
+                    await store.acquire(0, held)
+            # It still is the other one's, who may have lost the connection through this.
+            other = await store.acquire(0, other)
+            await store.append(other, [commit("b", 1)])
+            assert (await store.acquire(0, other)).position == 2
+
     async def test_of_two_writers_racing_only_the_newer_one_wins(self) -> None:
         async with self.store() as store:
             old = await store.acquire(0)

@@ -64,7 +64,7 @@ async def test_the_script_spells_out_the_stock_table_that_the_program_keeps(
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [
-        ("UPDATE meta SET value = '2' WHERE name = 'schema_version'", "has schema version 2"),
+        ("UPDATE meta SET value = '99' WHERE name = 'schema_version'", "has schema version 99"),
         ("UPDATE meta SET value = '4' WHERE name = 'partitions'", "with 4 partitions"),
     ],
 )

@@ -138,7 +138,7 @@ async def test_what_was_written_is_there_after_opening_again(path: Path) -> None
         assert await store.read_rows("totals") == rows
         assert await store.load_snapshot(("counter", "a")) == snapshot
         renewed = await store.acquire(0)
-        assert renewed == Lease(0, lease.epoch + 1, 2)
+        assert renewed == Lease(0, lease.epoch + 1, 2, renewed.owner)
 
 
 async def test_a_killed_writer_loses_nothing_that_it_acknowledged(path: Path) -> None:
@@ -186,9 +186,9 @@ async def test_a_second_store_of_the_same_process_is_refused(path: Path) -> None
 
 async def test_a_newer_schema_is_refused_and_untouched(path: Path) -> None:
     await write_one(path, commit("a", 1))
-    run_sql(path, "UPDATE meta SET value = '2' WHERE key = 'schema_version'")
+    run_sql(path, "UPDATE meta SET value = '99' WHERE key = 'schema_version'")
     before = files_in(path.parent)[path.name]
-    message = "schema version 2 and this program reads version 1"
+    message = "schema version 99 and this program reads version 2"
     await refused(path, SchemaMismatch, message)
     with pytest.raises(SchemaMismatch, match=message):
         await SqliteReader.open(str(path))

@@ -16,10 +16,11 @@ from engine.cqrs.aggregate import InlineProjection
 from engine.cqrs.codec import Codec, checksum
 from engine.cqrs.command_side.decide import Decision
 from engine.cqrs.command_side.statistics import Counters
-from engine.cqrs.event_store import EventStore, Lease, NewCommit
+from engine.cqrs.event_store import EventStore, Lease, NewCommit, StoredCommit
 from engine.cqrs.messages import Commit
 from engine.errors import (
     CommitOutcomeUnknown,
+    Fenced,
     PartitionLost,
     ProjectionDiverged,
     StoreError,
@@ -126,30 +127,38 @@ class Committer:
         return left_out
 
     async def _became_durable(self, commits: Sequence[NewCommit]) -> bool:
-        """Learn what became of a transaction in doubt; the old session can do no more after it."""
-        before = self._lease.position
-        position = await self._take_over(before, before + len(commits))
-        self._counters.recoveries += 1
-        if position == before:
-            return False
-        partition = self._lease.partition
-        stored = await self._patiently(self._store.read_partition, partition, before, len(commits))
-        if [(each.stream, each.first_version, each.checksum) for each in stored] != [
-            (each.stream, each.first_version, each.checksum) for each in commits
-        ]:
-            raise PartitionLost(f"another owner wrote to partition {partition} meanwhile")
-        return True
+        """Learn what became of a transaction in doubt; the old session can do no more after it.
 
-    async def _take_over(self, *expected: int) -> int:
-        """Acquire the partition anew; it must stand at one of the `expected` positions."""
-        lease: Lease = await self._patiently(self._store.acquire, self._lease.partition)
-        self._lease = lease
+        Raises Fenced when it was not written and another owner took over.
+        """
+        before, partition = self._lease.position, self._lease.partition
+        lost: Fenced | None = None
+        try:
+            await self._take_over(before, before + len(commits))
+        except Fenced as error:
+            lost = error  # Whoever has it now waited for our COMMIT, or for its end.
+        self._counters.recoveries += 1
+        stored = await self._patiently(self._store.read_partition, partition, before, len(commits))
+        if _same(stored, commits):
+            return True
+        if lost is not None:
+            raise lost
+        if stored:
+            raise PartitionLost(f"another owner wrote to partition {partition} meanwhile")
+        return False
+
+    async def _take_over(self, *expected: int) -> None:
+        """Take the partition back; it must stand at one of the `expected` positions.
+
+        Raises Fenced when another owner took it, who is left alone.
+        """
+        held = self._lease
+        self._lease = lease = await self._patiently(self._store.acquire, held.partition, held)
         if lease.position not in expected:
             raise PartitionLost(
                 f"partition {lease.partition} is at position {lease.position}, "
                 f"expected {' or '.join(map(str, expected))}: another owner wrote to it"
             )
-        return lease.position
 
     async def _patiently(self, call: Any, *args: object) -> Any:
         """Call until the store answers. The waiting buyers are answered at their deadlines."""
@@ -164,8 +173,14 @@ class Committer:
 
     def _advance(self, commits: int) -> None:
         lease = self._lease
-        self._lease = Lease(lease.partition, lease.epoch, lease.position + commits)
+        self._lease = Lease(lease.partition, lease.epoch, lease.position + commits, lease.owner)
 
     def _count(self, began: float) -> None:
         self._counters.transactions += 1
         self._counters.commit_seconds += self._clock.monotonic() - began
+
+
+def _same(stored: Sequence[StoredCommit], commits: Sequence[NewCommit]) -> bool:
+    return [(each.stream, each.first_version, each.checksum) for each in stored] == [
+        (each.stream, each.first_version, each.checksum) for each in commits
+    ]

@@ -13,6 +13,7 @@ from engine.cqrs.event_store import Lease, NewCommit
 from engine.cqrs.messages import Event
 from engine.errors import (
     CommitOutcomeUnknown,
+    Fenced,
     OutcomeUnknown,
     PartitionLost,
     StoreUnavailable,
@@ -36,12 +37,21 @@ MORE = commit_of("z", Deposited("9", 5))
 
 
 class TakenOver(MemoryStore):
-    """Another owner writes `theirs` before our first append, which then fails with `error`."""
+    """Another owner writes `theirs` before our first append, which then fails with `error`.
 
-    def __init__(self, theirs: Sequence[NewCommit], error: Exception) -> None:
+    A forgetful store does not know who acquired it last, as one that was put back from a backup.
+    """
+
+    def __init__(
+        self, theirs: Sequence[NewCommit], error: Exception, *, forgetful: bool = False
+    ) -> None:
         super().__init__()
         self.theirs = theirs
         self._errors = [error]
+        self._forgetful = forgetful
+
+    async def acquire(self, partition: int, held: Lease | None = None) -> Lease:
+        return await super().acquire(partition, None if self._forgetful else held)
 
     async def append(self, lease: Lease, commits: Sequence[NewCommit]) -> None:
         if not self._errors:
@@ -62,6 +72,7 @@ def names_of(commits: Sequence[NewCommit]) -> list[tuple[str, int]]:
     return [(each.aggregate_id, each.checksum) for each in commits]
 
 
+@pytest.mark.parametrize("forgetful", [False, True])
 @pytest.mark.parametrize(
     "theirs",
     [
@@ -69,19 +80,46 @@ def names_of(commits: Sequence[NewCommit]) -> list[tuple[str, int]]:
         pytest.param([OURS[0], commit_of("b", Deposited("1", 6))], id="other events"),
         pytest.param([OURS[1], OURS[0]], id="another order"),
         pytest.param([OURS[0]], id="fewer"),
-        pytest.param([*OURS, MORE], id="ours and more"),
     ],
 )
-async def test_what_another_owner_wrote_is_never_taken_for_ours(theirs: list[NewCommit]) -> None:
-    clock, store = VirtualClock(), TakenOver(theirs, CommitOutcomeUnknown("no reply"))
+async def test_what_another_owner_wrote_is_never_taken_for_ours(
+    theirs: list[NewCommit], forgetful: bool
+) -> None:
+    error = CommitOutcomeUnknown("no reply")
+    clock, store = VirtualClock(), TakenOver(theirs, error, forgetful=forgetful)
     ours = await committer(store, clock)
-    with pytest.raises(PartitionLost, match="another owner wrote"):
+    with pytest.raises(PartitionLost if forgetful else Fenced):
         await clock.run(ours.write(OURS))
     assert await stored(store) == names_of(theirs)
 
 
+async def test_a_commit_that_went_through_before_another_owner_came_is_known_to_have() -> None:
+    clock, store = VirtualClock(), TakenOver([*OURS, MORE], CommitOutcomeUnknown("no reply"))
+    ours = await committer(store, clock)
+    assert await clock.run(ours.write(OURS)) == {}
+    with pytest.raises(Fenced):
+        await clock.run(ours.write([MORE]))
+    assert await stored(store) == names_of([*OURS, MORE])
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("gone"), CommitOutcomeUnknown("no reply")])
+async def test_the_other_owner_is_not_disturbed(error: Exception) -> None:
+    clock, store = VirtualClock(), MemoryStore()
+    ours = await committer(FaultyStore(store, [_fault_of(error)]), clock)
+    theirs = await committer(store, clock)
+    with pytest.raises(Fenced):
+        await clock.run(ours.write(OURS))
+    assert await clock.run(theirs.write([MORE])) == {}
+    assert await stored(store) == names_of([MORE])
+
+
+def _fault_of(error: Exception) -> Fault:
+    return "lost_commit" if isinstance(error, CommitOutcomeUnknown) else "fail_before"
+
+
 async def test_a_batch_rolled_back_while_another_owner_wrote_is_not_tried_again() -> None:
-    clock, store = VirtualClock(), TakenOver([MORE], StoreUnavailable("rolled back"))
+    error = StoreUnavailable("rolled back")
+    clock, store = VirtualClock(), TakenOver([MORE], error, forgetful=True)
     ours = await committer(store, clock)
     with pytest.raises(PartitionLost, match="at position 1, expected 0"):
         await clock.run(ours.write(OURS))
@@ -97,17 +135,24 @@ async def test_a_store_that_fell_behind_is_not_written_to() -> None:
     assert await stored(store) == []
 
 
-async def answers_of_a_lost_partition(clock: VirtualClock, store: MemoryStore) -> None:
+async def answers_of_a_lost_partition(
+    clock: VirtualClock, store: MemoryStore, first: type[Exception]
+) -> None:
     async with running(store, clock) as side:
-        with pytest.raises(OutcomeUnknown):
+        with pytest.raises(first):
             await side.bus.execute(Deposit("1", "b", 5))
         with pytest.raises(PartitionLost):
             await side.bus.execute(Deposit("2", "b", 5))
 
 
-async def test_callers_of_a_lost_partition_are_in_doubt_or_refused_and_never_told_success() -> None:
-    clock, store = VirtualClock(), TakenOver([MORE], CommitOutcomeUnknown("no reply"))
-    await clock.run(answers_of_a_lost_partition(clock, store))
+@pytest.mark.parametrize("forgetful", [False, True])
+async def test_callers_of_a_lost_partition_are_in_doubt_or_refused_and_never_told_success(
+    forgetful: bool,
+) -> None:
+    error = CommitOutcomeUnknown("no reply")
+    clock, store = VirtualClock(), TakenOver([MORE], error, forgetful=forgetful)
+    first = OutcomeUnknown if forgetful else PartitionLost
+    await clock.run(answers_of_a_lost_partition(clock, store, first))
     assert await stored(store) == names_of([MORE])
 
 
