@@ -125,7 +125,10 @@ def load_settings(
         settings = msgspec.convert(tree, Settings)
     except msgspec.ValidationError as error:
         where = str(error)
-        raise ConfigError(f"setting {_name_key(where)}: {where.split(' - at ')[0]}") from None
+        key = _name_key(where)
+        # A URL may hold a password.
+        got = f"; got {merged[key]!r}" if key in merged and key != "store.url" else ""
+        raise ConfigError(f"setting {key}: {where.split(' - at ')[0]}{got}") from None
     return _check_relations(settings)
 
 
@@ -173,9 +176,14 @@ def _read_toml(path: Path) -> dict[str, Any]:
 def _flatten(tree: Mapping[str, Any], path: str) -> dict[str, object]:
     flat: dict[str, object] = {}
     for section, values in tree.items():
+        known = section in Settings.__struct_fields__
         if not isinstance(values, dict):
-            _check_key(section)
+            if not known:
+                _check_key(section)
             raise ConfigError(f"config {path}: {section} must be a section, write [{section}]")
+        if not known and not values:
+            sections = ", ".join(Settings.__struct_fields__)
+            raise ConfigError(f"config {path}: unknown section [{section}]; known: {sections}")
         for name, value in values.items():
             flat[f"{section}.{name}"] = value
     return flat

@@ -277,6 +277,8 @@ def _parse_url(url: str, *, readable: bool = False) -> tuple[str, str]:
     if readable and url == "memory:":
         raise ConfigError("a memory: store ends with its process; nobody else can read it")
     kind, colon, path = url.partition(":")
+    if kind == "sqlite" and path.startswith((":", "file:")):
+        raise ConfigError(f"{url} names no file; write sqlite:PATH, or memory: to keep nothing")
     if url == "memory:" or (colon and kind in ("sqlite", "mysql") and path):
         return kind, path
     allowed = "sqlite:PATH or mysql://user:password@host:port/database"

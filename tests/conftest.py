@@ -15,8 +15,9 @@ from hypothesis import settings
 
 import engine
 from tests.servers import mariadb, mariadb_url, redis_url
+from tests.shell import shell
 
-__all__ = ["mariadb", "mariadb_url", "redis_url"]
+__all__ = ["mariadb", "mariadb_url", "redis_url", "shell"]
 
 # Examples are not timed: the machine is shared. A build server runs the same examples every time,
 # a developer's machine looks for new ones; either prints how to repeat a failure.

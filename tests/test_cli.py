@@ -17,48 +17,9 @@ import pytest
 from engine.cli import main
 from engine.config import Settings
 from loadtest.results import Run, read_run
+from tests.shell import Shell
 
 SALE = ("--buyers", "400", "--stock", "60", "--limit-per-buyer", "2", "--duplicates", "0.1")
-
-
-class Shell:
-    """Runs commands in one folder and keeps what they printed."""
-
-    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.folder, self._capsys = folder, capsys
-        self.out = self.err = ""
-
-    def run(self, *arguments: str) -> int:
-        with pytest.raises(SystemExit) as caught:
-            main(arguments)
-        self.out, self.err = self._capsys.readouterr()
-        code = caught.value.code
-        assert isinstance(code, int)
-        return code
-
-    def files(self) -> dict[str, bytes]:
-        """Everything in the folder; a folder counts as a file without content.
-
-        Apart from what SQLite keeps beside a database while somebody reads it.
-        """
-        return {
-            str(path.relative_to(self.folder)): path.read_bytes() if path.is_file() else b""
-            for path in sorted(self.folder.rglob("*"))
-            if not path.name.endswith(("-shm", "-wal"))
-        }
-
-    def write(self, name: str, content: str) -> str:
-        (self.folder / name).write_text(content)
-        return name
-
-
-@pytest.fixture
-def shell(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Shell:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "120")
-    return Shell(tmp_path, capsys)
 
 
 def simulate(shell: Shell, *more: str) -> int:
@@ -205,6 +166,8 @@ BAD_SIMULATIONS = {
     "delay and deadline": (["--batch-delay-ms", "10000"], "batch.delay_ms_max must be below"),
     "store path": (["--store-url", "some.db"], "did you mean sqlite:some.db?"),
     "store kind": (["--store-url", "oracle:x"], "got 'oracle:x'"),
+    "store in memory": (["--store-url", "sqlite::memory:"], "names no file; write sqlite:PATH"),
+    "store by URI": (["--store-url", "sqlite:file:x.db"], "names no file; write sqlite:PATH"),
     "store folder": (["--store-url", "sqlite:none/x.db"], "none"),
     "store is a folder": (["--store-url", "sqlite:."], "directory"),
     "store is text": (["--store-url", "sqlite:plain.txt"], "plain.txt"),
@@ -249,65 +212,6 @@ def test_bad_input_is_named_and_nothing_is_made(
     shell.write("done/run.json", "{}")
     before = shell.files()
     assert shell.run("simulate", *arguments) == 2
-    assert message in " ".join(shell.err.replace("│", " ").split())
-    assert "Traceback" not in shell.err
-    assert shell.out == ""
-    assert shell.files() == before
-
-
-TUNE = ("--seconds", "0.05", "--concurrency", "20", "--out", "tuned")
-
-
-def test_tuning_ends_with_a_table_a_plot_and_every_run(shell: Shell) -> None:
-    shell.write("article.toml", "[batch]\nsize_max = 50\ndelay_ms_max = 50\n")
-    more = ("--batch-size", "1,100", "--repeats", "2", "--also", "article.toml")
-    assert shell.run("tune", *TUNE, *more) == 0, shell.err
-    for label in ("1", "100", "default (8,190)", "article (50 / 50 ms)"):
-        assert any(line.startswith(f"{label} ") for line in shell.out.splitlines())
-    assert sorted(shell.files()) == [
-        "article.toml", "tuned", "tuned/README.md", "tuned/batch-size.svg", "tuned/run.json",
-    ]  # fmt: skip
-    run = json.loads(shell.files()["tuned/run.json"])
-    assert run["kind"] == "tune"
-    assert [len(each["repeats"]) for each in run["cells"]] == [2] * 4
-    assert run["checked_events"] > 0
-
-
-def test_tuning_prints_json_and_nothing_else(shell: Shell) -> None:
-    assert shell.run("tune", *TUNE, "--batch-size", "10", "--repeats", "1", "--json") == 0
-    assert json.loads(shell.out) == json.loads(shell.files()["tuned/run.json"])
-
-
-BAD_TUNINGS = {
-    "no number": (["--batch-size", "1,many"], "--batch-size takes numbers from 1 to 100,000"),
-    "half an order": (["--batch-size", "1.5"], "--batch-size takes whole numbers, got 1.5"),
-    "no size": (["--batch-size", ""], "--batch-size takes numbers"),
-    "size zero": (["--batch-size", "0,1"], "--batch-size must be from 1 to 100,000, got 0"),
-    "infinite": (["--batch-size", "inf"], "--batch-size"),
-    "delay": (["--batch-delay-ms", "-1"], "--batch-delay-ms must be from 0 to 10,000"),
-    "delay and deadline": (["--batch-delay-ms", "10000"], "batch.delay_ms_max must be below"),
-    "repeats": (["--repeats", "0"], "--repeats must be from 1 to 100, got 0"),
-    "seconds": (["--seconds", "0"], "--seconds must be from 0.001"),
-    "skus": (["--skus", "0"], "--skus must be from 1 to 10,000"),
-    "concurrency": (["--concurrency", "0"], "--concurrency must be from 1 to 100,000"),
-    "no such file": (["--also", "none.toml"], "none.toml: No such file"),
-    "a typo": (["--also", "typo.toml"], "did you mean batch.size_max?"),
-    "twice": (["--also", "a.toml", "--also", "a.toml"], "would be tried twice"),
-    "store": (["--store-url", "oracle:x"], "got 'oracle:x'"),
-    "out is finished": (["--out", "done"], "done already holds a finished run"),
-}
-
-
-@pytest.mark.parametrize(("arguments", "message"), BAD_TUNINGS.values(), ids=list(BAD_TUNINGS))
-def test_what_cannot_be_tuned_is_named_and_nothing_is_made(
-    shell: Shell, arguments: list[str], message: str
-) -> None:
-    shell.write("typo.toml", "[batch]\nsize_mx = 5\n")
-    shell.write("a.toml", "[batch]\nsize_max = 5\n")
-    (shell.folder / "done").mkdir()
-    shell.write("done/run.json", "{}")
-    before = shell.files()
-    assert shell.run("tune", *arguments) == 2
     assert message in " ".join(shell.err.replace("│", " ").split())
     assert "Traceback" not in shell.err
     assert shell.out == ""

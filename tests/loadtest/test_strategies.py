@@ -14,9 +14,7 @@ from engine.testing.mariadb_server import MariadbServer
 from loadtest.results import STRATEGIES, Strategy
 from loadtest.strategies import StrategyRun, parse_strategies
 from loadtest.strategies_report import summarise
-from tests.test_cli import Shell, shell
-
-__all__ = ["shell"]
+from tests.shell import Shell
 
 
 def run_of(strategy: Strategy, rate: float, **more: int) -> StrategyRun:
