@@ -27,7 +27,7 @@ from loadtest.crowd import Crowd
 from loadtest.redis_lua import RedisLua
 from loadtest.results import STRATEGIES, Strategy
 from loadtest.scratch import scratch_database, scratch_store
-from loadtest.simulate import Plan, simulate
+from loadtest.simulate import Plan, run_sale
 
 GROUP_COMMIT: Final = "group-commit"
 ROW_LOCK: Final = "row-lock"
@@ -121,17 +121,16 @@ def compare(
     for repeat in range(1, repeats + 1):
         for strategy in strategies:
             if strategy == GROUP_COMMIT:
-                note(_group_commit(plan, repeat), repeat)
+                note(_group_commit(plan), repeat)
                 continue
             for size in CONNECTIONS:
                 note(_baseline(plan, strategy, size, redis_url), repeat)
     return runs, info
 
 
-def _group_commit(plan: Plan, repeat: int) -> StrategyRun:
-    folder = plan.directory / f"{GROUP_COMMIT}-{repeat}"
+def _group_commit(plan: Plan) -> StrategyRun:
     with scratch_store(plan.settings, plan.directory) as settings:
-        outcome = simulate(Plan(plan.workload, settings, folder, plan.concurrency))
+        outcome = run_sale(msgspec.structs.replace(plan, settings=settings))
     run, orders = outcome.run, outcome.run.orders
     return StrategyRun(
         strategy=GROUP_COMMIT,
