@@ -88,12 +88,16 @@ CREATE TABLE IF NOT EXISTS stock (
     sku             VARCHAR(64) NOT NULL,
     available       BIGINT      NOT NULL,
     reserved        BIGINT      NOT NULL,
+    paid            BIGINT      NOT NULL,
     limit_per_buyer BIGINT      NOT NULL,
+    hold_seconds    BIGINT      NOT NULL,
     version         BIGINT      NOT NULL,
     phase           VARCHAR(64) NOT NULL,
     PRIMARY KEY (sku),
     CONSTRAINT stock_available_not_below_zero CHECK (available >= 0),
     CONSTRAINT stock_reserved_not_below_zero CHECK (reserved >= 0),
+    CONSTRAINT stock_paid_not_below_zero CHECK (paid >= 0),
     CONSTRAINT stock_limit_per_buyer_not_below_zero CHECK (limit_per_buyer >= 0),
+    CONSTRAINT stock_hold_seconds_not_below_zero CHECK (hold_seconds >= 0),
     CONSTRAINT stock_version_not_below_zero CHECK (version >= 0)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;

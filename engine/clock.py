@@ -22,7 +22,7 @@ class Clock(Protocol):
         """Seconds that never go back; for deadlines and durations."""
 
     def wall_us(self) -> int:
-        """Microseconds since 1970 UTC; only to label what is stored, never to decide."""
+        """Microseconds since 1970 UTC, which never go back while the program runs."""
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
         """Run `callback` on the event loop after `seconds`."""
@@ -32,13 +32,20 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clock and the running event loop's timers."""
+    """The machine's clock and the running event loop's timers.
+
+    The wall clock is read once and counted on by the monotonic one: a deadline decided on it does not
+    come early because somebody sets the system's clock.
+    """
+
+    def __init__(self) -> None:
+        self._wall_ahead_us = time.time_ns() // 1_000 - time.monotonic_ns() // 1_000
 
     # The builtin itself, because it is read once for every order.
     monotonic = staticmethod(time.monotonic)
 
     def wall_us(self) -> int:
-        return time.time_ns() // 1_000
+        return time.monotonic_ns() // 1_000 + self._wall_ahead_us
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
         return asyncio.get_running_loop().call_later(seconds, callback)

@@ -4,159 +4,18 @@ from __future__ import annotations
 
 import gc
 import re
-import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeAlias, TypeVar
-
-import msgspec
 
 from engine.clock import Clock, SystemClock
 from engine.config import Settings, check_settings, load_settings
 from engine.cqrs.aggregate import Registry
 from engine.cqrs.command_side.command_side import CommandSide
-from engine.cqrs.command_side.statistics import Statistics
 from engine.cqrs.event_store import EventReader, EventStore, StoreInfo
-from engine.cqrs.messages import Answer, Command, Event, Outcome, Rejected
-from engine.errors import ConfigError, SeckillError
-from engine.inventory.commands import (
-    CloseSale,
-    OpenSale,
-    PauseSale,
-    Reserve,
-    Restock,
-    ResumeSale,
-    Withdraw,
-)
-from engine.inventory.events import (
-    Reserved,
-    Restocked,
-    SaleClosed,
-    SaleOpened,
-    SalePaused,
-    SaleResumed,
-    Withdrawn,
-)
+from engine.engine import Engine
+from engine.errors import ConfigError
 from engine.inventory.sale import sale_registry
-
-ReserveOutcome: TypeAlias = Reserved | Rejected | SeckillError
-
-E_ = TypeVar("E_", bound=Event)
-
-
-class StockRow(msgspec.Struct, frozen=True):
-    """A SKU as its table row says: durable, and never behind an answer you got."""
-
-    sku: str
-    phase: str
-    available: int
-    reserved: int
-    limit_per_buyer: int
-    version: int
-
-
-class Engine:
-    """A running flash-sale engine. Made by `open_engine`; use it from one event loop.
-
-    Every method that executes a command raises what `CommandBus.execute` raises. `command_id`
-    names the request: repeat it after OutcomeUnknown or a crash to get the first answer. Without
-    one a fresh id is drawn; the event in the answer carries it.
-    """
-
-    def __init__(self, store: EventStore, command_side: CommandSide, settings: Settings) -> None:
-        self._store = store
-        self._command_side = command_side
-        self.settings = settings
-        self.execute = command_side.bus.execute
-
-    @property
-    def reader(self) -> EventReader:
-        """Everything durable, for audits and queries."""
-        return self._store
-
-    @property
-    def info(self) -> StoreInfo:
-        """Which store this is and how durable it is."""
-        return self._store.info
-
-    async def execute_many(
-        self, commands: Sequence[Command], *, timeout_ms: int | None = None
-    ) -> list[Outcome]:
-        """Execute a list of commands; one outcome each, errors standing in the list."""
-        return await self._command_side.bus.execute_many(commands, timeout_ms=timeout_ms)
-
-    async def reserve(
-        self,
-        sku: str,
-        *,
-        buyer: str,
-        quantity: int = 1,
-        command_id: str | None = None,
-        timeout_ms: int | None = None,
-    ) -> Reserved | Rejected:
-        """Reserve `quantity` units for `buyer`: all of them or none.
-
-        Rejected reasons: sold_out, over_limit, unknown_sku, paused, closed.
-        """
-        command = Reserve(_given_or_new(command_id), sku, buyer, quantity)
-        return _only(Reserved, await self.execute(command, timeout_ms=timeout_ms))
-
-    async def reserve_many(
-        self, orders: Sequence[Reserve], *, timeout_ms: int | None = None
-    ) -> list[ReserveOutcome]:
-        """Reserve a list of orders and return one outcome each, in their order.
-
-        Orders of one SKU are served in list order; each succeeds or fails alone. Raises
-        InvalidCommand, Overloaded and EngineClosed for the whole list: then nothing happened.
-        """
-        outcomes = await self.execute_many(orders, timeout_ms=timeout_ms)
-        return [each[0] if type(each) is tuple else each for each in outcomes]  # type: ignore[misc]
-
-    async def open_sale(
-        self, sku: str, *, stock: int, limit_per_buyer: int = 0, command_id: str | None = None
-    ) -> SaleOpened | Rejected:
-        """Put a new SKU on sale; `limit_per_buyer` 0 means no limit. Rejected: already_open."""
-        command = OpenSale(_given_or_new(command_id), sku, stock, limit_per_buyer)
-        return _only(SaleOpened, await self.execute(command))
-
-    async def restock(
-        self, sku: str, *, quantity: int, command_id: str | None = None
-    ) -> Restocked | Rejected:
-        """Add units. Rejected: unknown_sku, closed, stock_too_large."""
-        command = Restock(_given_or_new(command_id), sku, quantity)
-        return _only(Restocked, await self.execute(command))
-
-    async def withdraw(
-        self, sku: str, *, quantity: int, command_id: str | None = None
-    ) -> Withdrawn | Rejected:
-        """Take unsold units out. Rejected: unknown_sku, closed, not_enough_left."""
-        command = Withdraw(_given_or_new(command_id), sku, quantity)
-        return _only(Withdrawn, await self.execute(command))
-
-    async def pause_sale(self, sku: str, *, command_id: str | None = None) -> SalePaused | Rejected:
-        """Stop selling until resumed. Rejected: unknown_sku, closed, paused."""
-        return _only(SalePaused, await self.execute(PauseSale(_given_or_new(command_id), sku)))
-
-    async def resume_sale(
-        self, sku: str, *, command_id: str | None = None
-    ) -> SaleResumed | Rejected:
-        """Go on selling. Rejected: unknown_sku, closed, not_paused."""
-        command = ResumeSale(_given_or_new(command_id), sku)
-        return _only(SaleResumed, await self.execute(command))
-
-    async def close_sale(self, sku: str, *, command_id: str | None = None) -> SaleClosed | Rejected:
-        """End the sale for good. Rejected: unknown_sku, closed."""
-        return _only(SaleClosed, await self.execute(CloseSale(_given_or_new(command_id), sku)))
-
-    async def stock(self, sku: str) -> StockRow | None:
-        """Read a SKU's row, or None when no sale of it was ever opened."""
-        row = await self._store.read_row("stock", sku)
-        return None if row is None else msgspec.convert(row, StockRow)
-
-    def statistics(self) -> Statistics:
-        """A snapshot of the counters; the fields and units are documented on the record."""
-        return self._command_side.statistics()
 
 
 @asynccontextmanager
@@ -223,16 +82,6 @@ async def initialise_store(settings: Settings, registry: Registry | None = None)
     return store.info
 
 
-def new_command_id() -> str:
-    """Draw a command id: 32 hexadecimal digits of a random UUID."""
-    return uuid.uuid4().hex
-
-
-def _given_or_new(command_id: str | None) -> str:
-    # An empty id is refused as malformed; replaced by a new one it could never be repeated.
-    return new_command_id() if command_id is None else command_id
-
-
 def tune_garbage_collector() -> None:
     """Make Python's cyclic garbage collector look less often; for a program that only sells.
 
@@ -287,11 +136,3 @@ def _parse_url(url: str, *, readable: bool = False) -> tuple[str, str]:
     hint = f"; did you mean sqlite:{url}?" if url and not colon else ""
     shown = re.sub(r"//[^@/]*@", "//...@", url)
     raise ConfigError(f"the store URL must be {allowed}; got {shown!r}{hint}")
-
-
-def _only(kind: type[E_], answer: Answer) -> E_ | Rejected:
-    if isinstance(answer, Rejected):
-        return answer
-    event = answer[0]
-    assert isinstance(event, kind), f"expected {kind.__name__}, got {type(event).__name__}"
-    return event

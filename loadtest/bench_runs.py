@@ -13,10 +13,11 @@ from typing import Any, Final
 
 from engine.config import load_settings
 from engine.cqrs.event_store import StoreInfo
+from engine.engine import Engine
 from engine.inventory.audit import audit
 from engine.inventory.commands import Reserve
 from engine.inventory.events import Reserved
-from engine.runtime import Engine, open_engine, open_reader
+from engine.runtime import open_engine, open_reader
 from engine.testing.bare_store import BareCommits
 from loadtest.bench_ceilings import BUYERS, LIST_SIZE, WrongAnswer
 

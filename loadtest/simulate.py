@@ -20,11 +20,12 @@ from engine.clock import Clock, SystemClock
 from engine.config import Settings
 from engine.cqrs.event_store import StoreInfo
 from engine.cqrs.messages import Rejected
+from engine.engine import Engine
 from engine.errors import CommandIdReused, ConfigError
 from engine.event_loop import run_async
 from engine.inventory.audit import AuditReport, audit
 from engine.inventory.history import HistoryWriter, read_history
-from engine.runtime import Engine, open_engine
+from engine.runtime import open_engine
 from loadtest.crowd import Crowd, Tally
 from loadtest.machine import describe_machine, source_commit
 from loadtest.places import check_directory, check_history, made_directory

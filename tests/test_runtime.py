@@ -19,6 +19,7 @@ from engine import (
     open_reader,
 )
 from engine.config import Settings, load_settings
+from engine.engine import StockRow, new_command_id
 from engine.errors import CommandIdReused, StoreLocked
 from engine.inventory.events import (
     Restocked,
@@ -28,7 +29,7 @@ from engine.inventory.events import (
     SaleResumed,
     Withdrawn,
 )
-from engine.runtime import StockRow, new_command_id, tune_garbage_collector
+from engine.runtime import tune_garbage_collector
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ async def test_a_sale_from_its_opening_to_its_end(settings: Settings) -> None:
         assert isinstance(await engine.resume_sale("PHONE"), SaleResumed)
         assert isinstance(await engine.reserve("PHONE", buyer="bob"), Reserved)
         assert isinstance(await engine.close_sale("PHONE"), SaleClosed)
-        assert await engine.stock("PHONE") == StockRow("PHONE", "closed", 11, 3, 3, 8)
+        assert await engine.stock("PHONE") == StockRow("PHONE", "closed", 11, 3, 0, 3, 0, 8)
         assert engine.statistics().accepted == 8
 
 

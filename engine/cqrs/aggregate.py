@@ -1,8 +1,11 @@
 """An aggregate type is three pure functions; the registry knows them all.
 
-    initial()              -> the state before any event
-    decide(state, command) -> one event or more, or Rejected; changes nothing, reads nothing else
-    evolve(state, event)   -> the state after the event; may change it in place
+    initial()                     -> the state before any event
+    decide(state, command, at_us) -> one event or more, or Rejected; changes nothing, reads nothing else
+    evolve(state, event)          -> the state after the event; may change it in place
+
+`at_us` is when the batch is decided, microseconds since 1970 UTC, the same for all of it: the only
+clock a rule may look at. What it means for later belongs into the event.
 
 The shape is the Decider of functional event sourcing (emmett: decide / evolve / initialState).
 """
@@ -36,7 +39,7 @@ class AggregateType(Generic[State]):
     state: type[State]
     commands: Mapping[type[Command], tuple[type[Event], ...]]
     initial: Callable[[], State]
-    decide: Callable[[State, Command], Answer]
+    decide: Callable[[State, Command, int], Answer]
     evolve: Callable[[State, Event], State]
     snapshot_version: int = 1
     upcasters: Mapping[str, Upcaster] = field(default_factory=dict)

@@ -156,7 +156,8 @@ class _Auditor:
         events = self._decode(commit, self._sale_format)
         if not self._check_versions(commit, stream, events) or events is None:
             sku.distrust(commit.first_version, self._sale)
-        sku.fold(commit.first_version, events or [], self._sale, self._orders)
+        at_us = commit.committed_at_us
+        sku.fold(commit.first_version, events or [], self._sale, self._orders, at_us)
         if sku.name in self._awaited:
             self._meet_row(stream, sku)
 
@@ -250,7 +251,7 @@ class _Auditor:
     def report(self) -> AuditReport:
         sale, orders = self._sale, self._orders
         checks = [self._positions, self._checksums, self._readable, self._versions]
-        checks += [sale.once, sale.stock, sale.phases, sale.limits, sale.table]
+        checks += [sale.once, sale.stock, sale.phases, sale.limits, sale.holds, sale.table]
         notes = list(sale.notes)
         if orders is not None:
             notes += orders.compare()

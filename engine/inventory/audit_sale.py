@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from engine.cqrs.event_store import Value
+from engine.inventory.audit_holds import SECOND_US, Holds, early
 from engine.inventory.audit_report import AuditCheck
 
 Units: TypeAlias = Annotated[int, Meta(ge=1)]
@@ -25,11 +26,33 @@ class SaleEvent(msgspec.Struct, tag_field="type", gc=False):
 class Opened(SaleEvent, tag="sale-opened.1"):
     stock: NotNegative
     limit_per_buyer: NotNegative
+    hold_seconds: NotNegative = 0
 
 
 class Sold(SaleEvent, tag="reserved.1"):
     buyer: str
     quantity: Units
+    held_until_us: NotNegative = 0
+
+
+class Paid(SaleEvent, tag="confirmed.1"):
+    reservation_id: str
+    quantity: Units
+
+
+class GivenBack(SaleEvent, tag="released.1"):
+    reservation_id: str
+    quantity: Units
+    expired: bool
+
+
+class Extended(SaleEvent, tag="hold-extended.1"):
+    reservation_id: str
+    held_until_us: NotNegative
+
+
+class PaidTooLate(SaleEvent, tag="hold-expired.1"):
+    reservation_id: str
 
 
 class Added(SaleEvent, tag="restocked.1"):
@@ -52,7 +75,19 @@ class Closed(SaleEvent, tag="sale-closed.1"):
     pass
 
 
-AnySaleEvent: TypeAlias = Opened | Sold | Added | Removed | Paused | Resumed | Closed
+AnySaleEvent: TypeAlias = (
+    Opened
+    | Sold
+    | Paid
+    | GivenBack
+    | Extended
+    | PaidTooLate
+    | Added
+    | Removed
+    | Paused
+    | Resumed
+    | Closed
+)
 
 
 class SoldOrders(Protocol):
@@ -69,6 +104,7 @@ class SaleChecks:
         self.stock = AuditCheck("nothing was oversold, at any moment", "changes of stock")
         self.phases = AuditCheck("sold only while open, and no step out of turn", "events")
         self.limits = AuditCheck("no buyer went above the limit", "orders")
+        self.holds = AuditCheck("every hold ended once at most, and none before its time", "holds")
         self.table = AuditCheck("the stock table is the sum of its events", "rows")
         self.notes: list[str] = []
         self.oversold = 0
@@ -82,12 +118,24 @@ class Sku:
     and orders are looked at, and `sound` is false.
     """
 
-    __slots__ = ("available", "bought", "command_ids", "limit", "name", "phase", "sold", "sound")
+    __slots__ = (
+        "available",
+        "bought",
+        "command_ids",
+        "holds",
+        "limit",
+        "name",
+        "paid",
+        "phase",
+        "reserved",
+        "sound",
+    )
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.phase = "new"
-        self.available = self.sold = self.limit = 0
+        self.available = self.reserved = self.paid = self.limit = 0
+        self.holds = Holds()
         self.bought: dict[str, int] = {}
         self.command_ids: set[str] = set()
         self.sound = True
@@ -97,8 +145,10 @@ class Sku:
         return {
             "sku": self.name,
             "available": self.available,
-            "reserved": self.sold,
+            "reserved": self.reserved,
+            "paid": self.paid,
             "limit_per_buyer": self.limit,
+            "hold_seconds": self.holds.hold_us // SECOND_US,
             "version": version,
             "phase": self.phase,
         }
@@ -118,8 +168,9 @@ class Sku:
         events: list[AnySaleEvent | None],
         checks: SaleChecks,
         orders: SoldOrders | None,
+        at_us: int,
     ) -> None:
-        """Add the events of one commit; None stands for one that could not be read."""
+        """Add the events of one commit, written at `at_us`; None is one that could not be read."""
         command_ids = self.command_ids
         for version, event in enumerate(events, first_version):
             if event is None:
@@ -135,14 +186,23 @@ class Sku:
                 if orders is not None and not repeated:
                     orders.stored(self.name, command_id, event.buyer, event.quantity)
                 if self.sound:
-                    self._sell(version, event, checks)
-            elif self.sound:
+                    self._sell(version, event, checks, at_us)
+            elif not self.sound:
+                continue
+            elif isinstance(event, Paid | GivenBack | Extended | PaidTooLate):
+                self._follow(version, event, checks, at_us)
+            else:
                 self._change(version, event, checks)
         checks.once.checked += len(events)
 
-    def _sell(self, version: int, event: Sold, checks: SaleChecks) -> None:
+    def _sell(self, version: int, event: Sold, checks: SaleChecks, at_us: int) -> None:
         quantity = event.quantity
-        self.sold += quantity
+        self.reserved += quantity
+        wrong = self.holds.begin(
+            event.command_id, event.buyer, quantity, event.held_until_us, at_us
+        )
+        if wrong:
+            checks.holds.fail(f"{self._at(version)}: {wrong}")
         self._take(version, quantity, "sold", checks)
         checks.phases.checked += 1
         if self.phase != "open":
@@ -156,6 +216,36 @@ class Sku:
                 checks.limits.fail(
                     f"{self._at(version)}: {buyer!r} holds {held:,} where {self.limit:,} are allowed"
                 )
+
+    def _follow(
+        self,
+        version: int,
+        event: Paid | GivenBack | Extended | PaidTooLate,
+        checks: SaleChecks,
+        at_us: int,
+    ) -> None:
+        """One reservation goes on or ends."""
+        name, wrong = event.reservation_id, ""
+        match event:
+            case Paid(quantity=quantity):
+                hold, wrong = self.holds.end(name, quantity, "paid")
+                self.reserved -= quantity
+                self.paid += quantity
+            case GivenBack(quantity=quantity):
+                hold, wrong = self.holds.end(name, quantity, "released")
+                self.reserved -= quantity
+                self.available += quantity
+                if hold is not None and self.limit:
+                    self.bought[hold.buyer] -= quantity
+                if hold is not None and event.expired:
+                    early(checks.holds, self._at(version), hold, at_us)
+            case Extended(held_until_us=until_us):
+                wrong = self.holds.extend(name, until_us)
+            case PaidTooLate():
+                wrong = self.holds.paid_too_late(name)
+        checks.holds.checked += 1
+        if wrong:
+            checks.holds.fail(f"{self._at(version)}: reservation {name!r}: {wrong}")
 
     def _take(self, version: int, quantity: int, verb: str, checks: SaleChecks) -> None:
         before = self.available
@@ -173,9 +263,10 @@ class Sku:
         phase = self.phase
         in_turn = phase in ("open", "paused")
         match event:
-            case Opened(stock=stock, limit_per_buyer=limit):
+            case Opened(stock=stock, limit_per_buyer=limit, hold_seconds=seconds):
                 in_turn = phase == "new"
                 self.phase, self.limit = "open", limit
+                self.holds.hold_us = seconds * SECOND_US
                 self.available += stock
             case Added(quantity=quantity):
                 self.available += quantity

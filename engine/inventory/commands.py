@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from engine.cqrs.messages import ID_LENGTH_MAX, Command, check_count, check_id
+from engine.errors import InvalidCommand
 
 STOCK_MAX = 1_000_000_000
 """Units of one SKU. Sums of a whole batch then stay far inside a signed 64-bit column."""
@@ -11,16 +12,25 @@ QUANTITY_MAX = 1_000_000
 """Units of one order."""
 
 
+HOLD_SECONDS_MAX = 30 * 24 * 3_600
+"""Thirty days."""
+
+
 class OpenSale(Command, frozen=True, gc=False):
-    """Put `stock` units of a new SKU on sale, at most `limit_per_buyer` a buyer (0: no limit)."""
+    """Put `stock` units of a new SKU on sale, at most `limit_per_buyer` a buyer (0: no limit).
+
+    A reservation is held for `hold_seconds`, then released unless it was confirmed; with 0 it is final.
+    """
 
     stock: int
     limit_per_buyer: int = 0
+    hold_seconds: int = 0
 
     def check(self) -> None:
         Command.check(self)
         check_count("stock", self.stock, 0, STOCK_MAX)
         check_count("limit per buyer", self.limit_per_buyer, 0, STOCK_MAX)
+        check_count("hold seconds", self.hold_seconds, 0, HOLD_SECONDS_MAX)
 
 
 class Reserve(Command, frozen=True, gc=False):
@@ -47,6 +57,35 @@ class Reserve(Command, frozen=True, gc=False):
             Command.check(self)
             check_id("buyer", self.buyer)
             check_count("quantity", self.quantity, 1, QUANTITY_MAX)
+
+
+class _OfReservation(Command, frozen=True, gc=False):
+    """About one reservation of the SKU: the command id of its Reserve."""
+
+    reservation_id: str
+
+    def check(self) -> None:
+        Command.check(self)
+        check_id("reservation id", self.reservation_id)
+
+
+class Confirm(_OfReservation, frozen=True, gc=False):
+    """The reservation was paid."""
+
+
+class Release(_OfReservation, frozen=True, gc=False):
+    """Give a reservation back; with `if_due` only when its time is up."""
+
+    if_due: bool = False
+
+    def check(self) -> None:
+        _OfReservation.check(self)
+        if type(self.if_due) is not bool:
+            raise InvalidCommand(f"if due must be true or false, got {self.if_due!r}")
+
+
+class ExtendHold(_OfReservation, frozen=True, gc=False):
+    """Give a buyer as much time again, counted from now; once."""
 
 
 class Restock(Command, frozen=True, gc=False):

@@ -11,6 +11,10 @@ from engine.cqrs.event_store import RowChange, Table, Value
 from engine.cqrs.messages import Commit
 from engine.errors import ProjectionDiverged
 from engine.inventory.events import (
+    Confirmed,
+    HoldExpired,
+    HoldExtended,
+    Released,
     Reserved,
     Restocked,
     SaleClosed,
@@ -23,21 +27,30 @@ from engine.inventory.events import (
 STOCK_TABLE = Table(
     name="stock",
     key="sku",
-    numbers=("available", "reserved", "limit_per_buyer", "version"),
+    numbers=("available", "reserved", "paid", "limit_per_buyer", "hold_seconds", "version"),
     texts=("phase",),
 )
 
 
 def stock_changes(commit: Commit) -> tuple[RowChange, ...]:
     """Return the one row change that brings `stock` from before `commit` to after it."""
-    events, put = commit.events, dict[str, Value]()
+    put = dict[str, Value]()
     opened: SaleOpened | None = None
-    available = reserved = 0
-    for event in events:
+    available = reserved = paid = 0
+    for event in commit.events:
         if type(event) is Reserved:
+            available -= event.quantity
             reserved += event.quantity
             continue
         match event:
+            case Confirmed(quantity=quantity):
+                reserved -= quantity
+                paid += quantity
+            case Released(quantity=quantity):
+                reserved -= quantity
+                available += quantity
+            case HoldExtended() | HoldExpired():
+                pass
             case SaleOpened():
                 opened = event
                 put["phase"] = "open"
@@ -54,13 +67,14 @@ def stock_changes(commit: Commit) -> tuple[RowChange, ...]:
             case _:
                 stream = (commit.aggregate_type, commit.aggregate_id)
                 raise ProjectionDiverged(stream, f"no rule for {type(event).__name__}")
-    available -= reserved
     put["version"] = commit.last_version
+    sums = {"available": available, "reserved": reserved, "paid": paid}
     if opened is None:
-        add = {"available": available, "reserved": reserved}
+        add = {name: units for name, units in sums.items() if units}
         expect = {"version": commit.first_version - 1}
         return (RowChange("stock", commit.aggregate_id, add=add, put=put, expect=expect),)
+    put |= sums
     put["available"] = opened.stock + available
-    put["reserved"] = reserved
     put["limit_per_buyer"] = opened.limit_per_buyer
+    put["hold_seconds"] = opened.hold_seconds
     return (RowChange("stock", commit.aggregate_id, insert=True, put=put),)

@@ -37,15 +37,15 @@ class Scenario(Generic[State]):
         self.answers: list[Answer] = []
         self._aggregate = aggregate
 
-    def when(self, *commands: Command) -> Scenario[State]:
-        """Decide `commands` in order, each on the state that the ones before it left.
+    def when(self, *commands: Command, at_us: int = 0) -> Scenario[State]:
+        """Decide `commands` in order at one time, each on the state that the ones before it left.
 
         Raises AssertionError when `decide` changes the state, answers with nothing, or answers
         with an event that the aggregate type does not declare for the command.
         """
         for command in commands:
             before = msgspec.msgpack.encode(self.state)
-            answer = self._aggregate.decide(self.state, command)
+            answer = self._aggregate.decide(self.state, command, at_us)
             name = type(command).__name__
             if msgspec.msgpack.encode(self.state) != before:
                 raise AssertionError(f"decide changed the state while it answered {name}")

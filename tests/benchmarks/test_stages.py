@@ -27,7 +27,7 @@ STREAM = ("stock", "HOT")
 def test_decide_a_batch(benchmark: BenchmarkFixture, stock: int) -> None:
     def prepare() -> tuple[tuple[Resident, list[Reserve], Refusals], dict[str, object]]:
         resident, refusals = Resident(STOCK, STREAM), Refusals(65_536)
-        decide(resident, [OpenSale("open", "HOT", stock, 2)], refusals)
+        decide(resident, [OpenSale("open", "HOT", stock, 2)], refusals, 0)
         return (resident, ORDERS, refusals), {}
 
     decision: Decision = benchmark.pedantic(decide, setup=prepare, rounds=30)  # type: ignore[no-untyped-call]

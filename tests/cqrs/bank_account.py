@@ -46,7 +46,7 @@ class Account(msgspec.Struct):
     balance: int = 0
 
 
-def _decide(state: Account, command: Command) -> Answer:
+def _decide(state: Account, command: Command, at_us: int) -> Answer:
     match command:
         case Deposit(id=id, amount=amount):
             return (Deposited(id, amount),)
@@ -100,7 +100,7 @@ COUNTER: AggregateType[Count] = AggregateType(
     state=Count,
     commands={Increment: (Incremented,)},
     initial=Count,
-    decide=lambda state, command: (Incremented(command.id),),
+    decide=lambda state, command, at_us: (Incremented(command.id),),
     evolve=lambda state, event: Count(state.value + 1),
 )
 

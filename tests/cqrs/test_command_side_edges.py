@@ -89,7 +89,7 @@ class Spent(Event, frozen=True, gc=False, tag="spent.1"):
 
 
 def spender() -> Registry:
-    def decide(state: dict[str, int], command: Command) -> Answer:
+    def decide(state: dict[str, int], command: Command, at_us: int) -> Answer:
         assert isinstance(command, Spend)
         if command.how == "undeclared":
             return (Spent(command.id), Withdrawn(command.id, 1))

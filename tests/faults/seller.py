@@ -18,11 +18,11 @@ from itertools import count
 from engine.clock import SystemClock
 from engine.config import load_settings
 from engine.cqrs.command_side.command_side import CommandSide
+from engine.engine import Engine
 from engine.errors import OutcomeUnknown, PartitionLost, SeckillError
 from engine.inventory.commands import Reserve
 from engine.inventory.history import HistoryWriter
 from engine.inventory.sale import sale_registry
-from engine.runtime import Engine
 from engine.stores import mysql
 from engine.stores.mysql import MysqlStore
 from engine.stores.mysql_url import parse_mysql_url

@@ -9,9 +9,10 @@ from pathlib import Path
 from engine.clock import SystemClock
 from engine.config import load_settings
 from engine.cqrs.command_side.statistics import Statistics
+from engine.engine import Engine
 from engine.inventory.audit import AuditReport, audit
 from engine.inventory.history import HistoryWriter, read_history
-from engine.runtime import Engine, initialise_store, open_engine
+from engine.runtime import initialise_store, open_engine
 from loadtest.crowd import Crowd, Tally
 from loadtest.settings import WorkloadSettings
 from loadtest.workload import generate

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from engine.config import load_settings
+from engine.engine import Engine
 from engine.inventory.events import Reserved
-from engine.runtime import Engine, open_engine
+from engine.runtime import open_engine
 from engine.stores.mysql_connection import SESSION, MysqlConnection
 from engine.stores.mysql_url import parse_mysql_url
 from engine.testing.mariadb_server import MariadbServer, mariadb_server

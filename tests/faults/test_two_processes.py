@@ -19,9 +19,10 @@ import pytest
 
 from engine.clock import SystemClock
 from engine.config import load_settings
+from engine.engine import Engine
 from engine.inventory.audit import audit
 from engine.inventory.history import HistoryWriter, read_history
-from engine.runtime import Engine, initialise_store, open_engine
+from engine.runtime import initialise_store, open_engine
 from engine.testing.mariadb_server import mariadb_server
 from loadtest.crowd import Crowd, Tally
 from loadtest.settings import WorkloadSettings

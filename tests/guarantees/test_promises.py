@@ -21,6 +21,7 @@ from engine.cqrs.command_side.command_bus import partition_of
 from engine.cqrs.command_side.command_side import CommandSide
 from engine.cqrs.event_store import EventStore, Lease, NewCommit
 from engine.cqrs.messages import Commit, Rejected
+from engine.engine import Engine
 from engine.errors import (
     CommandIdReused,
     CommitOutcomeUnknown,
@@ -36,7 +37,6 @@ from engine.inventory.events import Reserved
 from engine.inventory.sale import sale_registry
 from engine.inventory.stock import STOCK
 from engine.inventory.stock_table import stock_changes
-from engine.runtime import Engine
 from engine.stores.layout import Layout
 from engine.stores.memory import MemoryStore
 from engine.stores.mysql import MysqlStore

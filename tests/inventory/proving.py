@@ -26,6 +26,7 @@ CHECKS = (
     "stock",
     "phases",
     "limits",
+    "holds",
     "table",
     "acknowledged",
     "refused",

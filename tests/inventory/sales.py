@@ -21,15 +21,18 @@ from engine.cqrs.messages import Answer, Command, Commit, Event, Rejected
 from engine.errors import StreamKey
 from engine.inventory.commands import (
     CloseSale,
+    Confirm,
+    ExtendHold,
     OpenSale,
     PauseSale,
+    Release,
     Reserve,
     Restock,
     ResumeSale,
     Withdraw,
 )
 from engine.inventory.history import History, HistoryOrder
-from engine.inventory.stock import Stock, decide, evolve, initial
+from engine.inventory.stock import SECOND_US, Stock, decide, evolve, initial
 from engine.inventory.stock_table import stock_changes
 
 Row = dict[str, Value]
@@ -40,7 +43,7 @@ def sales(*skus: str) -> st.SearchStrategy[list[Command]]:
     names = st.sampled_from(skus or ("PHONE",))
     opening = st.tuples(
         *(
-            st.builds(OpenSale, st.just(""), st.just(sku), _few, _limits)
+            st.builds(OpenSale, st.just(""), st.just(sku), _few, _limits, _hold_seconds)
             for sku in skus or ("PHONE",)
         )
     )
@@ -51,6 +54,8 @@ def sales(*skus: str) -> st.SearchStrategy[list[Command]]:
 
 _few = st.integers(0, 12)
 _limits = st.integers(0, 5)
+_hold_seconds = st.sampled_from([0, 3])
+_reservations = st.integers(1, 12).map(lambda number: f"c{number}")
 
 
 def _commands(skus: st.SearchStrategy[str]) -> st.SearchStrategy[Command]:
@@ -59,7 +64,13 @@ def _commands(skus: st.SearchStrategy[str]) -> st.SearchStrategy[Command]:
     orders = st.builds(Reserve, unnamed, skus, st.sampled_from("abc"), st.integers(1, 4))
     return st.one_of(
         *[orders] * 4,
-        st.builds(OpenSale, unnamed, skus, _few, _limits),
+        *[
+            st.builds(Confirm, unnamed, skus, _reservations),
+            st.builds(Release, unnamed, skus, _reservations, st.booleans()),
+            st.builds(ExtendHold, unnamed, skus, _reservations),
+        ]
+        * 2,
+        st.builds(OpenSale, unnamed, skus, _few, _limits, _hold_seconds),
         st.builds(Restock, unnamed, skus, st.integers(1, 6)),
         st.builds(Withdraw, unnamed, skus, st.integers(1, 6)),
         st.builds(PauseSale, unnamed, skus),
@@ -74,6 +85,12 @@ def _numbered(asked: Sequence[Command]) -> list[Command]:
     ]
 
 
+def time_of(command_id: str) -> int:
+    """When a command of a random sale is decided: one comes every second."""
+    number = command_id.removeprefix("c")
+    return int(number) * SECOND_US if number.isdigit() else 0
+
+
 def run_sale(
     asked: Sequence[Command], state: Stock | None = None
 ) -> tuple[Stock, list[Event], list[Answer]]:
@@ -82,7 +99,7 @@ def run_sale(
     events: list[Event] = []
     answers: list[Answer] = []
     for command in asked:
-        answer = decide(state, command)
+        answer = decide(state, command, time_of(command.id))
         answers.append(answer)
         if not isinstance(answer, Rejected):
             for event in answer:
@@ -130,13 +147,14 @@ class Books:
     def write(self, sku: str, *events: Event, partition: int = 0, row: bool = True) -> None:
         """Append a commit as the engine would; with `row` the stock row follows."""
         first = self.versions.get(("stock", sku), 0) + 1
-        self.write_raw("stock", sku, msgspec.json.encode(events), len(events), partition)
+        at_us = max(time_of(event.command_id) for event in events)
+        self.write_raw("stock", sku, msgspec.json.encode(events), len(events), partition, at_us)
         if row:
             for change in stock_changes(Commit("stock", sku, first, events)):
                 self.rows[sku] = apply_change(self.rows.get(sku), change)
 
     def write_raw(
-        self, kind: str, name: str, data: bytes, count: int, partition: int = 0
+        self, kind: str, name: str, data: bytes, count: int, partition: int = 0, at_us: int = 0
     ) -> StoredCommit:
         """Append bytes as the next commit of `count` events, with the right checksum."""
         before = self.versions.get((kind, name), 0)
@@ -151,7 +169,7 @@ class Books:
             last_version=before + count,
             events=data,
             checksum=google_crc32c.value(data),
-            committed_at_us=0,
+            committed_at_us=at_us,
         )
         stored.append(commit)
         return commit

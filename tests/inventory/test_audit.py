@@ -38,6 +38,7 @@ def test_an_honest_sale_is_cleared_and_counted() -> None:
         "stock": 5,
         "phases": 11,
         "limits": 3,
+        "holds": 0,
         "table": 2,
         "acknowledged": 4,
         "refused": 1,

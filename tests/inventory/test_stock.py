@@ -21,6 +21,7 @@ from engine.inventory.commands import (
     Withdraw,
 )
 from engine.inventory.events import (
+    Released,
     Reserved,
     Restocked,
     SaleClosed,
@@ -31,7 +32,7 @@ from engine.inventory.events import (
 )
 from engine.inventory.stock import STOCK, Stock, decide, evolve, initial
 from engine.testing.given_when_then import Scenario, given
-from tests.inventory.sales import run_sale, sales
+from tests.inventory.sales import run_sale, sales, time_of
 
 SKU = "PHONE"
 OPENED = SaleOpened("open", 5, 2)
@@ -232,7 +233,7 @@ class Odd(Event, frozen=True, gc=False, tag="odd.1"):
 
 def test_a_command_or_event_without_a_rule_is_an_error() -> None:
     with pytest.raises(TypeError, match="no rule for Foreign"):
-        decide(evolve(initial(), OPENED), Foreign("c1", SKU))
+        decide(evolve(initial(), OPENED), Foreign("c1", SKU), 0)
     with pytest.raises(TypeError, match="cannot apply Odd"):
         evolve(initial(), Odd("c1"))
 
@@ -322,8 +323,9 @@ def test_units_are_conserved_and_never_below_zero(asked: list[Command]) -> None:
     state = initial()
     put_in = 0
     held: dict[str, int] = {}
+    reserved: dict[str, Reserved] = {}
     for command in asked:
-        answer = decide(state, command)
+        answer = decide(state, command, time_of(command.id))
         if isinstance(answer, Rejected):
             continue
         for event in answer:
@@ -335,11 +337,14 @@ def test_units_are_conserved_and_never_below_zero(asked: list[Command]) -> None:
                     put_in -= units
                 case Reserved(buyer=buyer, quantity=units):
                     held[buyer] = held.get(buyer, 0) + units
+                    reserved[event.command_id] = event
+                case Released(reservation_id=name, quantity=units):
+                    held[reserved[name].buyer] -= units
                 case _:
                     pass
         assert state.available >= 0
-        assert state.available + state.reserved == put_in
-        assert state.reserved == sum(held.values())
+        assert state.available + state.reserved + state.paid == put_in
+        assert state.reserved + state.paid == sum(held.values())
         assert not state.limit_per_buyer or max(held.values(), default=0) <= state.limit_per_buyer
 
 
@@ -348,7 +353,7 @@ def test_a_refused_order_would_have_broken_a_rule(asked: list[Command]) -> None:
     """No false "sold out": a refusal names what stood in the way at that moment."""
     state = initial()
     for command in asked:
-        answer = decide(state, command)
+        answer = decide(state, command, time_of(command.id))
         if isinstance(answer, Rejected):
             if isinstance(command, Reserve):
                 held = state.bought.get(command.buyer, 0)

@@ -20,6 +20,7 @@ from engine.inventory.events import (
     SaleResumed,
     Withdrawn,
 )
+from engine.inventory.stock import SECOND_US
 from engine.inventory.stock_table import STOCK_TABLE, stock_changes
 from tests.inventory.sales import Row, apply_change, run_sale, sales
 
@@ -48,7 +49,7 @@ def test_restocking_and_withdrawing_join_the_same_sum() -> None:
     mixed = change(
         Restocked("1", 10), Reserved("2", "a", 4), Withdrawn("3", 5), Reserved("4", "b", 1)
     )
-    assert mixed.add == {"available": 0, "reserved": 5}
+    assert mixed.add == {"reserved": 5}
     assert mixed.put == {"version": 13}
 
 
@@ -69,7 +70,9 @@ def test_a_sale_that_opens_and_sells_in_one_batch_is_one_insert() -> None:
             "phase": "paused",
             "available": 10,
             "reserved": 2,
+            "paid": 0,
             "limit_per_buyer": 2,
+            "hold_seconds": 0,
             "version": 5,
         },
     )
@@ -121,7 +124,9 @@ def test_any_split_into_batches_leads_to_the_same_row(
         "sku": "PHONE",
         "available": state.available,
         "reserved": state.reserved,
+        "paid": state.paid,
         "limit_per_buyer": state.limit_per_buyer,
+        "hold_seconds": state.hold_us // SECOND_US,
         "version": len(events),
         "phase": state.phase,
     }

@@ -28,7 +28,7 @@ class Praised(Event, frozen=True, tag="praised.1"):
     pass
 
 
-def decide(_: Count, command: Command) -> Answer:
+def decide(_: Count, command: Command, at_us: int) -> Answer:
     assert isinstance(command, Add)
     if command.by < 0:
         return Rejected("negative", "only up")
@@ -40,7 +40,7 @@ def evolve(state: Count, event: Event) -> Count:
     return Count(state.value + event.by) if isinstance(event, Added) else state
 
 
-def counter(decide: Callable[[Count, Command], Answer] = decide) -> AggregateType[Count]:
+def counter(decide: Callable[[Count, Command, int], Answer] = decide) -> AggregateType[Count]:
     return AggregateType("counter", Count, {Add: (Added,)}, Count, decide, evolve)
 
 
@@ -81,7 +81,7 @@ def test_a_state_that_differs_is_named() -> None:
 
 
 def test_a_decide_that_changes_the_state_is_caught() -> None:
-    def impure(state: Count, command: Command) -> Answer:
+    def impure(state: Count, command: Command, at_us: int) -> Answer:
         state.value += 1
         return Rejected("no")
 
@@ -92,4 +92,4 @@ def test_a_decide_that_changes_the_state_is_caught() -> None:
 @pytest.mark.parametrize("answer", [(), (Praised("c1"),)])
 def test_an_answer_the_type_does_not_declare_is_caught(answer: Answer) -> None:
     with pytest.raises(AssertionError, match="Add must be answered with Added"):
-        given(counter(lambda _, __: answer)).when(Add("c1", "x", 1))
+        given(counter(lambda state, command, at_us: answer)).when(Add("c1", "x", 1))

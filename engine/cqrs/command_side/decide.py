@@ -64,8 +64,10 @@ class Decision:
         self.failed = 0
 
 
-def decide(resident: Resident, commands: Sequence[Command], refusals: Refusals) -> Decision:
-    """Answer `commands` in order and move `resident` to the state after them.
+def decide(
+    resident: Resident, commands: Sequence[Command], refusals: Refusals, at_us: int
+) -> Decision:
+    """Answer `commands`, all at the time `at_us`, and move `resident` to the state after them.
 
     A command whose `decide` raises fails alone, with CommandFailed. Raises AggregateHalted when
     `evolve` does: the state is then unusable and the caller must drop `resident`.
@@ -86,7 +88,7 @@ def decide(resident: Resident, commands: Sequence[Command], refusals: Refusals) 
             outcomes.append(_refuse_again(command, before, decision))
             continue
         try:
-            answer = decide_one(state, command)
+            answer = decide_one(state, command, at_us)
             if isinstance(answer, Rejected):
                 outcomes.append(answer)
                 refused[command_id] = (command, answer)

@@ -175,12 +175,13 @@ class Partition:
         """Decide every batch; an aggregate that cannot be decided is stopped, and it alone."""
         decided: list[tuple[Batch, Decision]] = []
         commits: list[NewCommit] = []
+        at_us = self._clock.wall_us()
         for batch in batches:
             mailbox = batch.mailbox
             resident = mailbox.resident
             assert resident is not None, "a mailbox takes turns only while its aggregate is loaded"
             try:
-                decision = decide(resident, batch.commands, self._refusals)
+                decision = decide(resident, batch.commands, self._refusals, at_us)
                 commit = self._committer.prepare(decision)
             except Exception as error:
                 halted = error if isinstance(error, AggregateHalted) else None

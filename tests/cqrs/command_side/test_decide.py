@@ -51,7 +51,7 @@ def account(*events: Event, stream: StreamKey = STREAM) -> Resident:
 
 def answers(resident: Resident, refusals: Refusals, *commands: Command) -> list[Outcome]:
     """Decide a batch and remember its refusals, as a published batch does."""
-    decision = decide(resident, commands, refusals)
+    decision = decide(resident, commands, refusals, 0)
     refusals.remember(resident.stream, decision.refused)
     return decision.outcomes
 
@@ -64,7 +64,7 @@ def comparable(outcomes: Sequence[Outcome]) -> list[object]:
 def test_each_command_is_decided_on_the_state_the_one_before_left() -> None:
     resident = account(Deposited("0", 5))
     commands = [Withdraw("1", "a", 5), Deposit("2", "a", 1), Withdraw("3", "a", 5)]
-    decision = decide(resident, commands, Refusals(9))
+    decision = decide(resident, commands, Refusals(9), 0)
     withdrawn = (Withdrawn("3", 5), FeeCharged("3", 1))
     assert decision.outcomes == [POOR, (Deposited("2", 1),), withdrawn]
     assert decision.events == [Deposited("2", 1), *withdrawn]
@@ -76,7 +76,7 @@ def test_each_command_is_decided_on_the_state_the_one_before_left() -> None:
 
 def test_an_empty_batch_changes_nothing() -> None:
     resident = account(Deposited("0", 5))
-    decision = decide(resident, [], Refusals(9))
+    decision = decide(resident, [], Refusals(9), 0)
     assert (decision.outcomes, decision.events, decision.refused) == ([], [], {})
     assert (resident.version, resident.state) == (1, Account(5))
 
@@ -102,7 +102,7 @@ def test_a_replay_of_the_events_leads_to_the_same_aggregate(
     commands: list[Deposit | Withdraw],
 ) -> None:
     decided = account()
-    decision = decide(decided, commands, Refusals(100))
+    decision = decide(decided, commands, Refusals(100), 0)
     replayed = account(*decision.events)
     assert (replayed.state, replayed.version, replayed.answers) == (
         decided.state,
@@ -122,11 +122,11 @@ def test_a_repeated_command_gets_its_first_answer(command: Command, same_batch: 
     # The balance in between would change the answer of a command that was decided again.
     between = Deposit("2", "a", 100)
     if same_batch:
-        decision = decide(resident, [command, between, command], refusals)
+        decision = decide(resident, [command, between, command], refusals, 0)
         first, _, again = decision.outcomes
     else:
         first, _ = answers(resident, refusals, command, between)
-        decision = decide(resident, [command], refusals)
+        decision = decide(resident, [command], refusals, 0)
         (again,) = decision.outcomes
         assert (decision.events, decision.refused) == ([], {})
     assert again == first
@@ -145,10 +145,10 @@ def test_an_id_used_for_another_request_is_refused_and_changes_nothing(
 ) -> None:
     resident, refusals = account(Deposited("0", 10)), Refusals(9)
     if same_batch:
-        decision = decide(resident, [first, other], refusals)
+        decision = decide(resident, [first, other], refusals, 0)
     else:
         answers(resident, refusals, first)
-        decision = decide(resident, [other], refusals)
+        decision = decide(resident, [other], refusals, 0)
     error = decision.outcomes[-1]
     assert isinstance(error, CommandIdReused)
     assert error.command_id == "1"
@@ -158,7 +158,7 @@ def test_an_id_used_for_another_request_is_refused_and_changes_nothing(
 
 def test_a_command_whose_decide_raises_fails_alone() -> None:
     resident = account()
-    decision = decide(resident, [Audit("1", "a"), Deposit("2", "a", 5)], Refusals(9))
+    decision = decide(resident, [Audit("1", "a"), Deposit("2", "a", 5)], Refusals(9), 0)
     failure, accepted = decision.outcomes
     assert isinstance(failure, CommandFailed)
     assert isinstance(failure.__cause__, ZeroDivisionError)
@@ -181,8 +181,8 @@ def test_a_command_whose_decide_raises_fails_alone() -> None:
 def test_an_answer_that_could_not_be_read_back_fails_its_command_and_changes_nothing(
     answer: Answer, message: str
 ) -> None:
-    resident = Resident(replace(ACCOUNT, decide=lambda state, command: answer), STREAM)
-    decision = decide(resident, [Deposit("1", "a", 5)], Refusals(9))
+    resident = Resident(replace(ACCOUNT, decide=lambda state, command, at_us: answer), STREAM)
+    decision = decide(resident, [Deposit("1", "a", 5)], Refusals(9), 0)
     (failure,) = decision.outcomes
     assert isinstance(failure, CommandFailed)
     assert message in str(failure)
@@ -192,12 +192,12 @@ def test_an_answer_that_could_not_be_read_back_fails_its_command_and_changes_not
 
 @pytest.mark.parametrize("events", [1, 2])
 def test_an_event_that_cannot_be_applied_halts_the_aggregate(events: int) -> None:
-    def deposit_and_corrupt(state: Account, command: Command) -> Answer:
+    def deposit_and_corrupt(state: Account, command: Command, at_us: int) -> Answer:
         return (Deposited(command.id, 1), Corrupted(command.id))[-events:]
 
     resident = Resident(replace(ACCOUNT, decide=deposit_and_corrupt), STREAM)
     with pytest.raises(AggregateHalted, match="event of '1'") as caught:
-        decide(resident, [Corrupt("1", "a")], Refusals(9))
+        decide(resident, [Corrupt("1", "a")], Refusals(9), 0)
     assert caught.value.stream == STREAM
     assert isinstance(caught.value.__cause__, ValueError)
 

@@ -1,0 +1,226 @@
+"""What a program sells with: one method for everything one may ask of a sale."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import TypeAlias, TypeVar
+
+import msgspec
+
+from engine.config import Settings
+from engine.cqrs.command_side.command_side import CommandSide
+from engine.cqrs.command_side.statistics import Statistics
+from engine.cqrs.event_store import EventReader, EventStore, StoreInfo
+from engine.cqrs.messages import Answer, Command, Event, Outcome, Rejected
+from engine.errors import SeckillError
+from engine.inventory.commands import (
+    CloseSale,
+    Confirm,
+    ExtendHold,
+    OpenSale,
+    PauseSale,
+    Release,
+    Reserve,
+    Restock,
+    ResumeSale,
+    Withdraw,
+)
+from engine.inventory.events import (
+    Confirmed,
+    HoldExpired,
+    HoldExtended,
+    Released,
+    Reserved,
+    Restocked,
+    SaleClosed,
+    SaleOpened,
+    SalePaused,
+    SaleResumed,
+    Withdrawn,
+)
+
+ReserveOutcome: TypeAlias = Reserved | Rejected | SeckillError
+
+E_ = TypeVar("E_", bound=Event)
+
+
+class StockRow(msgspec.Struct, frozen=True):
+    """A SKU as its table row says: durable, and never behind an answer you got."""
+
+    sku: str
+    phase: str
+    available: int
+    reserved: int
+    paid: int
+    limit_per_buyer: int
+    hold_seconds: int
+    version: int
+
+
+class Engine:
+    """A running flash-sale engine. Made by `open_engine`; use it from one event loop.
+
+    Every method that executes a command raises what `CommandBus.execute` raises. `command_id`
+    names the request: repeat it after OutcomeUnknown or a crash to get the first answer. Without
+    one a fresh id is drawn; the event in the answer carries it.
+    """
+
+    def __init__(self, store: EventStore, command_side: CommandSide, settings: Settings) -> None:
+        self._store = store
+        self._command_side = command_side
+        self.settings = settings
+        self.execute = command_side.bus.execute
+
+    @property
+    def reader(self) -> EventReader:
+        """Everything durable, for audits and queries."""
+        return self._store
+
+    @property
+    def info(self) -> StoreInfo:
+        """Which store this is and how durable it is."""
+        return self._store.info
+
+    async def execute_many(
+        self, commands: Sequence[Command], *, timeout_ms: int | None = None
+    ) -> list[Outcome]:
+        """Execute a list of commands; one outcome each, errors standing in the list."""
+        return await self._command_side.bus.execute_many(commands, timeout_ms=timeout_ms)
+
+    async def reserve(
+        self,
+        sku: str,
+        *,
+        buyer: str,
+        quantity: int = 1,
+        command_id: str | None = None,
+        timeout_ms: int | None = None,
+    ) -> Reserved | Rejected:
+        """Reserve `quantity` units for `buyer`: all of them or none.
+
+        Rejected reasons: sold_out, over_limit, unknown_sku, paused, closed.
+        """
+        command = Reserve(_given_or_new(command_id), sku, buyer, quantity)
+        return _only(Reserved, await self.execute(command, timeout_ms=timeout_ms))
+
+    async def reserve_many(
+        self, orders: Sequence[Reserve], *, timeout_ms: int | None = None
+    ) -> list[ReserveOutcome]:
+        """Reserve a list of orders and return one outcome each, in their order.
+
+        Orders of one SKU are served in list order; each succeeds or fails alone. Raises
+        InvalidCommand, Overloaded and EngineClosed for the whole list: then nothing happened.
+        """
+        outcomes = await self.execute_many(orders, timeout_ms=timeout_ms)
+        return [each[0] if type(each) is tuple else each for each in outcomes]  # type: ignore[misc]
+
+    async def confirm(
+        self, sku: str, reservation_id: str, *, command_id: str | None = None
+    ) -> Confirmed | HoldExpired | Rejected:
+        """Say that a reservation was paid; its id is that of the command that reserved.
+
+        HoldExpired: it had been released, so refund the buyer. Rejected reasons: already_paid,
+        unknown_reservation, unknown_sku, no_holds.
+        """
+        command = Confirm(_given_or_new(command_id), sku, reservation_id)
+        answer = await self.execute(command)
+        if isinstance(answer, Rejected):
+            return answer
+        event = answer[0]
+        assert isinstance(event, Confirmed | HoldExpired)
+        return event
+
+    async def release(
+        self, sku: str, reservation_id: str, *, if_due: bool = False, command_id: str | None = None
+    ) -> Released | Rejected:
+        """Give a reservation back, with `if_due` only when its time is up.
+
+        Rejected reasons: not_due, already_paid, already_released, unknown_reservation, unknown_sku,
+        no_holds.
+        """
+        command = Release(_given_or_new(command_id), sku, reservation_id, if_due)
+        return _only(Released, await self.execute(command))
+
+    async def extend_hold(
+        self, sku: str, reservation_id: str, *, command_id: str | None = None
+    ) -> HoldExtended | Rejected:
+        """Hold a reservation for the sale's `hold_seconds` from now on; once.
+
+        Rejected reasons: already_extended, already_paid, already_released, unknown_reservation,
+        unknown_sku, no_holds.
+        """
+        command = ExtendHold(_given_or_new(command_id), sku, reservation_id)
+        return _only(HoldExtended, await self.execute(command))
+
+    async def open_sale(
+        self,
+        sku: str,
+        *,
+        stock: int,
+        limit_per_buyer: int = 0,
+        hold_seconds: int = 0,
+        command_id: str | None = None,
+    ) -> SaleOpened | Rejected:
+        """Put a new SKU on sale. Rejected: already_open.
+
+        `limit_per_buyer` 0 means no limit; `hold_seconds` 0 makes every reservation final.
+        """
+        command = OpenSale(_given_or_new(command_id), sku, stock, limit_per_buyer, hold_seconds)
+        return _only(SaleOpened, await self.execute(command))
+
+    async def restock(
+        self, sku: str, *, quantity: int, command_id: str | None = None
+    ) -> Restocked | Rejected:
+        """Add units. Rejected: unknown_sku, closed, stock_too_large."""
+        command = Restock(_given_or_new(command_id), sku, quantity)
+        return _only(Restocked, await self.execute(command))
+
+    async def withdraw(
+        self, sku: str, *, quantity: int, command_id: str | None = None
+    ) -> Withdrawn | Rejected:
+        """Take unsold units out. Rejected: unknown_sku, closed, not_enough_left."""
+        command = Withdraw(_given_or_new(command_id), sku, quantity)
+        return _only(Withdrawn, await self.execute(command))
+
+    async def pause_sale(self, sku: str, *, command_id: str | None = None) -> SalePaused | Rejected:
+        """Stop selling until resumed. Rejected: unknown_sku, closed, paused."""
+        return _only(SalePaused, await self.execute(PauseSale(_given_or_new(command_id), sku)))
+
+    async def resume_sale(
+        self, sku: str, *, command_id: str | None = None
+    ) -> SaleResumed | Rejected:
+        """Go on selling. Rejected: unknown_sku, closed, not_paused."""
+        command = ResumeSale(_given_or_new(command_id), sku)
+        return _only(SaleResumed, await self.execute(command))
+
+    async def close_sale(self, sku: str, *, command_id: str | None = None) -> SaleClosed | Rejected:
+        """End the sale for good. Rejected: unknown_sku, closed."""
+        return _only(SaleClosed, await self.execute(CloseSale(_given_or_new(command_id), sku)))
+
+    async def stock(self, sku: str) -> StockRow | None:
+        """Read a SKU's row, or None when no sale of it was ever opened."""
+        row = await self._store.read_row("stock", sku)
+        return None if row is None else msgspec.convert(row, StockRow)
+
+    def statistics(self) -> Statistics:
+        """A snapshot of the counters; the fields and units are documented on the record."""
+        return self._command_side.statistics()
+
+
+def new_command_id() -> str:
+    """Draw a command id: 32 hexadecimal digits of a random UUID."""
+    return uuid.uuid4().hex
+
+
+def _given_or_new(command_id: str | None) -> str:
+    # An empty id is refused as malformed; replaced by a new one it could never be repeated.
+    return new_command_id() if command_id is None else command_id
+
+
+def _only(kind: type[E_], answer: Answer) -> E_ | Rejected:
+    if isinstance(answer, Rejected):
+        return answer
+    event = answer[0]
+    assert isinstance(event, kind), f"expected {kind.__name__}, got {type(event).__name__}"
+    return event
