@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from typing import TypeAlias, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -13,7 +13,7 @@ from engine.cqrs.command_side.command_side import CommandSide
 from engine.cqrs.command_side.statistics import Statistics
 from engine.cqrs.event_store import EventReader, EventStore, StoreInfo
 from engine.cqrs.messages import Answer, Command, Event, Outcome, Rejected
-from engine.errors import SeckillError
+from engine.errors import DeadlineExceeded, OutcomeUnknown, SeckillError, StoreUnavailable
 from engine.inventory.commands import (
     CloseSale,
     Confirm,
@@ -39,6 +39,7 @@ from engine.inventory.events import (
     SaleResumed,
     Withdrawn,
 )
+from engine.inventory.stock import STOCK, Standing
 
 ReserveOutcome: TypeAlias = Reserved | Rejected | SeckillError
 
@@ -56,6 +57,21 @@ class StockRow(msgspec.Struct, frozen=True):
     limit_per_buyer: int
     hold_seconds: int
     version: int
+
+
+class CommandOutcome(msgspec.Struct, frozen=True):
+    """What became of a command.
+
+    executed  it changed something: `events`, and for a Reserve what the reservation is now
+    refused   it changed nothing: `rejected`, as far as refusals are remembered
+    unknown   it is not known here: sending it is safe, and a refused one is decided anew
+    in_doubt  it is not clear yet: ask again, or repeat the command with its id
+    """
+
+    status: Literal["executed", "refused", "unknown", "in_doubt"]
+    events: tuple[Event, ...] = ()
+    rejected: Rejected | None = None
+    reservation: Standing | None = None
 
 
 class Engine:
@@ -152,6 +168,30 @@ class Engine:
         """
         command = ExtendHold(_given_or_new(command_id), sku, reservation_id)
         return _only(HoldExtended, await self.execute(command))
+
+    async def outcome(
+        self, sku: str, command_id: str, *, timeout_ms: int | None = None
+    ) -> CommandOutcome:
+        """Tell what became of a command, after a timeout or a crash of either side.
+
+        What is queued or being committed is waited for. Raises EngineClosed, PartitionLost,
+        AggregateHalted, Overloaded and InvalidCommand: then nothing is known.
+        """
+        try:
+            found = await self._command_side.bus.ask(
+                STOCK.name, sku, command_id, timeout_ms=timeout_ms
+            )
+        except (OutcomeUnknown, DeadlineExceeded, StoreUnavailable):
+            return CommandOutcome("in_doubt")
+        answer, standing = found.answer, found.standing
+        if answer is None:
+            return CommandOutcome("unknown")
+        if isinstance(answer, Rejected):
+            return CommandOutcome("refused", rejected=answer)
+        if standing is None and isinstance(answer[0], Reserved):
+            standing = Standing("held")
+        assert standing is None or isinstance(standing, Standing)
+        return CommandOutcome("executed", answer, None, standing)
 
     async def open_sale(
         self,

@@ -32,7 +32,8 @@ class AggregateType(Generic[State]):
     every event its answer may hold; by them a repeated command id is told from a reused one:
     a field of the first event that has the name of a command's field must hold that field's value.
     `snapshot_version` is raised whenever the shape or meaning of the state changes: older
-    snapshots are then ignored. `upcasters` lift events of older schema versions by their tag.
+    snapshots are then ignored. `standing` tells what the effect of an accepted command, named by its
+    id, is now; it is what an Ask gets beside the events. `upcasters` lift events of older schema versions by their tag.
     """
 
     name: str
@@ -42,6 +43,7 @@ class AggregateType(Generic[State]):
     decide: Callable[[State, Command, int], Answer]
     evolve: Callable[[State, Event], State]
     snapshot_version: int = 1
+    standing: Callable[[State, str], object] | None = None
     upcasters: Mapping[str, Upcaster] = field(default_factory=dict)
 
     @cached_property

@@ -54,6 +54,24 @@ Outcome: TypeAlias = Answer | SeckillError
 """What became of one command of a list: an answer, or the error it would have raised alone."""
 
 
+class Ask(Command, frozen=True, gc=False):
+    """Asks what became of the command `id`.
+
+    It stands in the queue like a command, so that what came before it is decided and durable when
+    it is answered. No aggregate decides it, and it changes nothing.
+    """
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What an Ask found: the answer its command got, None when it is not known here.
+
+    `standing` is what the aggregate says of the command's effect now, as its type defines it.
+    """
+
+    answer: Answer | None
+    standing: object = None
+
+
 Upcaster: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 """Takes an event's fields of an old schema version and returns them one version higher.
 

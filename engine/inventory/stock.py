@@ -77,6 +77,13 @@ class Hold(msgspec.Struct, frozen=True, gc=False):
     extended: bool = False
 
 
+class Standing(msgspec.Struct, frozen=True):
+    """What a reservation is now. `held_until_us` counts while it is held; 0 is for good."""
+
+    state: Literal["held", "paid", "released"]
+    held_until_us: int = 0
+
+
 class Stock(msgspec.Struct):
     """The state of one SKU.
 
@@ -226,6 +233,15 @@ def _give_back(state: Stock, reservation_id: str, quantity: int) -> None:
             del state.bought[hold.buyer]
 
 
+def standing(state: Stock, command_id: str) -> Standing | None:
+    """What became of the reservation of that command; None when it reserved nothing."""
+    if (hold := state.held.get(command_id)) is not None:
+        return Standing("held", hold.until_us)
+    if command_id in state.paid_ids:
+        return Standing("paid")
+    return Standing("released") if command_id in state.released_ids else None
+
+
 STOCK: AggregateType[Stock] = AggregateType(
     name="stock",
     state=Stock,
@@ -245,4 +261,5 @@ STOCK: AggregateType[Stock] = AggregateType(
     decide=decide,
     evolve=evolve,
     snapshot_version=2,
+    standing=standing,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, cast
 
 from engine.clock import Clock
 from engine.cqrs.aggregate import Registry
@@ -12,7 +12,7 @@ from engine.cqrs.codec import checksum
 from engine.cqrs.command_side.mailbox import Request
 from engine.cqrs.command_side.partition import Partition
 from engine.cqrs.command_side.statistics import Counters
-from engine.cqrs.messages import Answer, Command, Outcome
+from engine.cqrs.messages import Answer, Ask, Command, Found, Outcome
 from engine.errors import (
     EngineClosed,
     InvalidCommand,
@@ -115,6 +115,28 @@ class CommandBus:
         answers = {stream: iter(each) for stream, each in outcomes.items()}
         type_of = self._registry.type_of
         return [next(answers[type_of(each).name, each.aggregate_id]) for each in commands]
+
+    async def ask(
+        self, aggregate: str, aggregate_id: str, command_id: str, *, timeout_ms: int | None = None
+    ) -> Found:
+        """Tell what became of a command that was sent to an aggregate of the type named `aggregate`.
+
+        Commands that are queued or being committed are waited for. Raises as `execute` does;
+        OutcomeUnknown and DeadlineExceeded mean that it is not clear yet.
+        """
+        question = Ask(command_id, aggregate_id)
+        question.check()
+        seconds = self._deadline_seconds if timeout_ms is None else self._seconds(timeout_ms)
+        partition = self._partitions[partition_of(aggregate_id, len(self._partitions))]
+        self._check_room(partition, 1)
+        now = self._clock.monotonic()
+        future: asyncio.Future[list[Outcome]] = self._loop.create_future()
+        request = Request((question,), future, now, now + seconds)
+        partition.submit(self._registry.types[aggregate], (aggregate, aggregate_id), request)
+        outcome = (await future)[0]
+        if isinstance(outcome, SeckillError):
+            raise outcome
+        return cast(Found, outcome)
 
     def close(self) -> None:
         """Refuse what comes from now on."""

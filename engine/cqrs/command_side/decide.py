@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from engine.cqrs.command_side.repository import Kept, Resident
-from engine.cqrs.messages import Answer, Command, Event, Outcome, Rejected
+from engine.cqrs.messages import Answer, Ask, Command, Event, Found, Outcome, Rejected
 from engine.errors import AggregateHalted, CommandFailed, CommandIdReused, StreamKey
 
 Refused: TypeAlias = tuple[Command, Rejected]
@@ -49,10 +49,20 @@ class Decision:
     """What became of a batch: an outcome for each command, the new events, the new refusals.
 
     `first_version` is the version of the first event. `repeated` counts the commands that were
-    answered as they had been the first time, `failed` those that got an error of their own.
+    answered as they had been the first time, `failed` those that got an error of their own,
+    `asked` questions.
     """
 
-    __slots__ = ("events", "failed", "first_version", "outcomes", "refused", "repeated", "resident")
+    __slots__ = (
+        "asked",
+        "events",
+        "failed",
+        "first_version",
+        "outcomes",
+        "refused",
+        "repeated",
+        "resident",
+    )
 
     def __init__(self, resident: Resident) -> None:
         self.resident = resident
@@ -62,6 +72,7 @@ class Decision:
         self.refused: dict[str, Refused] = {}
         self.repeated = 0
         self.failed = 0
+        self.asked = 0
 
 
 def decide(
@@ -81,9 +92,17 @@ def decide(
     for command in commands:
         command_id = command.id
         if (kept := answers.get(command_id)) is not None:
-            outcomes.append(_repeat(resident, command, kept, decision))
+            if type(command) is Ask:
+                look = aggregate.standing
+                standing = look(state, command_id) if look is not None else None
+                outcomes.append(_found(decision, _events_of(kept), standing))
+            else:
+                outcomes.append(_repeat(resident, command, kept, decision))
             continue
         before = refused.get(command_id) or young.get(command_id) or old.get(command_id)
+        if type(command) is Ask:
+            outcomes.append(_found(decision, before[1] if before is not None else None))
+            continue
         if before is not None:
             outcomes.append(_refuse_again(command, before, decision))
             continue
@@ -133,8 +152,18 @@ def _check_events(declared: frozenset[type[Event]], command_id: str, answer: Ans
             raise TypeError(f"{type(event).__name__} carries the id of another command")
 
 
+def _found(decision: Decision, answer: Answer | None, standing: object = None) -> Outcome:
+    decision.asked += 1
+    # It goes to whoever asked (CommandBus.ask) and to nobody else, who takes it for what it is.
+    return cast(Outcome, Found(answer, standing))
+
+
+def _events_of(kept: Kept) -> tuple[Event, ...]:
+    return kept if isinstance(kept, tuple) else (kept,)
+
+
 def _repeat(resident: Resident, command: Command, kept: Kept, decision: Decision) -> Outcome:
-    events = kept if isinstance(kept, tuple) else (kept,)
+    events = _events_of(kept)
     first = events[0]
     if type(first) not in resident.aggregate.commands[type(command)] or any(
         getattr(command, name) != getattr(first, name)

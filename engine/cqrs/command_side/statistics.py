@@ -83,7 +83,7 @@ class Counters:
         for _, rejected in decision.refused.values():
             self.rejected[rejected.reason] += 1
         self.failed += decision.failed
-        self.accepted += size - decision.repeated - refused - decision.failed
+        self.accepted += size - decision.repeated - refused - decision.failed - decision.asked
 
     def snapshot(self, queue_depth: int, residents: int, halted: int) -> Statistics:
         return Statistics(
