@@ -19,12 +19,32 @@ INTERRUPTED_CODE: Final = 130
 """What shells report for a program ended by Ctrl-C."""
 
 
+TERMINATED_CODE: Final = 143
+"""The same for SIGTERM."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: like Ctrl-C, so that a scratch database is dropped on the way out."""
+
+
 def interruptible(work: Callable[[], T]) -> T:
-    """Return what `work` returns; Ctrl-C ends the program with exit code 130 and no traceback."""
+    """Return what `work` returns; Ctrl-C and SIGTERM end the program without a traceback.
+
+    Exit code 130 and 143. What `work` has to clean up is cleaned up.
+    """
+
+    def terminate(*_: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
     try:
         return work()
+    except Terminated:
+        raise typer.Exit(TERMINATED_CODE) from None
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED_CODE) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -131,6 +131,8 @@ def compare(
 def _group_commit(plan: Plan) -> StrategyRun:
     with scratch_store(plan.settings, plan.directory) as settings:
         outcome = run_sale(msgspec.structs.replace(plan, settings=settings))
+    if outcome.interrupted:
+        raise KeyboardInterrupt  # Of the whole comparison, not of this one run.
     run, orders = outcome.run, outcome.run.orders
     return StrategyRun(
         strategy=GROUP_COMMIT,
