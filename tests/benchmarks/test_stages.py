@@ -25,10 +25,10 @@ STREAM = ("stock", "HOT")
 
 @pytest.mark.parametrize("stock", [1_000_000, 0], ids=["accepted", "sold out"])
 def test_decide_a_batch(benchmark: BenchmarkFixture, stock: int) -> None:
-    def prepare() -> tuple[tuple[Resident, list[Reserve], Refusals], dict[str, object]]:
+    def prepare() -> tuple[tuple[Resident, list[Reserve], Refusals, int], dict[str, object]]:
         resident, refusals = Resident(STOCK, STREAM), Refusals(65_536)
         decide(resident, [OpenSale("open", "HOT", stock, 2)], refusals, 0)
-        return (resident, ORDERS, refusals), {}
+        return (resident, ORDERS, refusals, 0), {}
 
     decision: Decision = benchmark.pedantic(decide, setup=prepare, rounds=30)  # type: ignore[no-untyped-call]
     assert len(decision.events) == (len(ORDERS) if stock else 0)
