@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import typer
 
+from engine.event_loop import Terminated
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -21,10 +23,6 @@ INTERRUPTED_CODE: Final = 130
 
 TERMINATED_CODE: Final = 143
 """The same for SIGTERM."""
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM came: like Ctrl-C, so that a scratch database is dropped on the way out."""
 
 
 def interruptible(work: Callable[[], T]) -> T:
