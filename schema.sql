@@ -65,9 +65,9 @@ SELECT c.partition_id,
 FROM commits AS c
 JOIN JSON_TABLE(c.events, '$[*]' COLUMNS (
     n          FOR ORDINALITY,
-    command_id VARCHAR(64) PATH '$.command_id',
-    type       VARCHAR(64) PATH '$.type',
-    buyer      VARCHAR(64) PATH '$.buyer',
+    command_id VARCHAR(64) CHARACTER SET utf8mb4 PATH '$.command_id',
+    type       VARCHAR(64) CHARACTER SET utf8mb4 PATH '$.type',
+    buyer      VARCHAR(64) CHARACTER SET utf8mb4 PATH '$.buyer',
     quantity   BIGINT      PATH '$.quantity'
 )) AS e;
 
@@ -100,4 +100,37 @@ CREATE TABLE IF NOT EXISTS stock (
     CONSTRAINT stock_limit_per_buyer_not_below_zero CHECK (limit_per_buyer >= 0),
     CONSTRAINT stock_hold_seconds_not_below_zero CHECK (hold_seconds >= 0),
     CONSTRAINT stock_version_not_below_zero CHECK (version >= 0)
+) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- Read models (`orders`, `sales`): tables named <table>_g<generation>, read through a view of the
+-- table's own name. A rebuild fills a younger generation beside the live one.
+CREATE TABLE IF NOT EXISTS projections (
+    name       VARCHAR(64) NOT NULL,
+    generation INT         NOT NULL,
+    live       TINYINT     NOT NULL,
+    shape      TEXT        NOT NULL,
+    PRIMARY KEY (name, generation)
+) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- How far each is in the commits of each partition: changed in the transaction of its rows, and
+-- only from the expected value, so that two projectors never count an event twice.
+CREATE TABLE IF NOT EXISTS checkpoints (
+    projection   VARCHAR(64) NOT NULL,
+    generation   INT         NOT NULL,
+    partition_id INT         NOT NULL,
+    position     BIGINT      NOT NULL,
+    revision     BIGINT      NOT NULL,
+    PRIMARY KEY (projection, generation, partition_id)
+) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- Commits that a projection or process manager could not take in, with what follows in their stream.
+CREATE TABLE IF NOT EXISTS dead_letters (
+    projection     VARCHAR(64) NOT NULL,
+    generation     INT         NOT NULL,
+    partition_id   INT         NOT NULL,
+    position       BIGINT      NOT NULL,
+    aggregate_type VARCHAR(64) NOT NULL,
+    aggregate_id   VARCHAR(64) NOT NULL,
+    reason         TEXT        NOT NULL,
+    PRIMARY KEY (projection, generation, partition_id, position)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;

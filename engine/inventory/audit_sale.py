@@ -35,6 +35,10 @@ class Sold(SaleEvent, tag="reserved.1"):
     held_until_us: NotNegative = 0
 
 
+class SoldLine(Sold, tag="line-reserved.1", kw_only=True):
+    order_id: str
+
+
 class Paid(SaleEvent, tag="confirmed.1"):
     reservation_id: str
     quantity: Units
@@ -78,6 +82,7 @@ class Closed(SaleEvent, tag="sale-closed.1"):
 AnySaleEvent: TypeAlias = (
     Opened
     | Sold
+    | SoldLine
     | Paid
     | GivenBack
     | Extended
@@ -182,7 +187,7 @@ class Sku:
                 checks.once.fail(f"{self._at(version)}: command {command_id!r} had its event")
             else:
                 command_ids.add(command_id)
-            if type(event) is Sold:
+            if isinstance(event, Sold):
                 if orders is not None and not repeated:
                     orders.stored(self.name, command_id, event.buyer, event.quantity)
                 if self.sound:

@@ -59,32 +59,54 @@ class Reserve(Command, frozen=True, gc=False):
             check_count("quantity", self.quantity, 1, QUANTITY_MAX)
 
 
+class ReserveLine(Reserve, frozen=True, gc=False):
+    """Reserve one line of an order over several SKUs; refused where reservations are final.
+
+    It is then confirmed or released only in the name of that order, so that an order is all or
+    nothing.
+    """
+
+    order_id: str = ""
+
+    def check(self) -> None:
+        Reserve.check(self)
+        check_id("order id", self.order_id)
+
+
 class _OfReservation(Command, frozen=True, gc=False):
     """About one reservation of the SKU: the command id of its Reserve."""
 
     reservation_id: str
 
+
+class _EndsHold(_OfReservation, frozen=True, gc=False, kw_only=True):
+    """`order_id` is that of the order it is a line of, empty when it is none."""
+
+    order_id: str = ""
+
     def check(self) -> None:
         Command.check(self)
         check_id("reservation id", self.reservation_id)
+        if self.order_id != "":
+            check_id("order id", self.order_id)
 
 
-class Confirm(_OfReservation, frozen=True, gc=False):
+class Confirm(_EndsHold, frozen=True, gc=False):
     """The reservation was paid."""
 
 
-class Release(_OfReservation, frozen=True, gc=False):
+class Release(_EndsHold, frozen=True, gc=False):
     """Give a reservation back; with `if_due` only when its time is up."""
 
     if_due: bool = False
 
     def check(self) -> None:
-        _OfReservation.check(self)
+        _EndsHold.check(self)
         if type(self.if_due) is not bool:
             raise InvalidCommand(f"if due must be true or false, got {self.if_due!r}")
 
 
-class ExtendHold(_OfReservation, frozen=True, gc=False):
+class ExtendHold(_EndsHold, frozen=True, gc=False):
     """Give a buyer as much time again, counted from now; once."""
 
 

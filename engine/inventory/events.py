@@ -24,6 +24,12 @@ class Reserved(Event, frozen=True, gc=False, tag="reserved.1", omit_defaults=Tru
     held_until_us: int = 0
 
 
+class LineReserved(Reserved, frozen=True, gc=False, tag="line-reserved.1", kw_only=True):
+    """A line of the order `order_id` is reserved; only that order confirms or releases it."""
+
+    order_id: str
+
+
 class HoldExtended(Event, frozen=True, gc=False, tag="hold-extended.1"):
     """A buyer has until `held_until_us` now. It happens once to a reservation at most."""
 

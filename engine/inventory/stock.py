@@ -28,6 +28,7 @@ from engine.inventory.commands import (
     PauseSale,
     Release,
     Reserve,
+    ReserveLine,
     Restock,
     ResumeSale,
     Withdraw,
@@ -36,6 +37,7 @@ from engine.inventory.events import (
     Confirmed,
     HoldExpired,
     HoldExtended,
+    LineReserved,
     Released,
     Reserved,
     Restocked,
@@ -65,6 +67,9 @@ UNKNOWN_RESERVATION = Rejected("unknown_reservation", "this SKU has no such rese
 ALREADY_PAID = Rejected("already_paid", "the reservation was paid before")
 ALREADY_RELEASED = Rejected("already_released", "the reservation was given back before")
 ALREADY_EXTENDED = Rejected("already_extended", "a hold is extended once at most")
+BELONGS_TO_ORDER = Rejected(
+    "belongs_to_order", "the reservation is a line of an order; confirm or cancel that order"
+)
 NOT_DUE = Rejected("not_due", "the time of the reservation is not up")
 
 
@@ -75,6 +80,7 @@ class Hold(msgspec.Struct, frozen=True, gc=False):
     quantity: int
     until_us: int
     extended: bool = False
+    order_id: str = ""
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -122,6 +128,8 @@ def decide(state: Stock, command: Command, at_us: int) -> Answer:
             return (Reserved(command.id, command.buyer, quantity, at_us + state.hold_us),)
         return (Reserved(command.id, command.buyer, quantity),)
     match command:
+        case ReserveLine():
+            return _decide_line(state, command, at_us)
         case OpenSale(id=id, stock=stock, limit_per_buyer=limit, hold_seconds=seconds):
             opened = SaleOpened(id, stock, limit, seconds)
             return (opened,) if state.phase == "new" else ALREADY_OPEN
@@ -147,11 +155,29 @@ def decide(state: Stock, command: Command, at_us: int) -> Answer:
     raise TypeError(f"Stock has no rule for {type(command).__name__}")
 
 
+def _decide_line(state: Stock, command: ReserveLine, at_us: int) -> Answer:
+    """A line is decided like any order, and can be given back."""
+    plain = Reserve(command.id, command.aggregate_id, command.buyer, command.quantity)
+    answer = decide(state, plain, at_us)
+    if isinstance(answer, Rejected):
+        return answer
+    if not state.hold_us:
+        return NO_HOLDS
+    until_us = at_us + state.hold_us
+    return (
+        LineReserved(
+            command.id, command.buyer, command.quantity, until_us, order_id=command.order_id
+        ),
+    )
+
+
 def _decide_hold(state: Stock, command: Confirm | Release | ExtendHold, at_us: int) -> Answer:
     name = command.reservation_id
     hold = state.held.get(name)
     if hold is None:
         return _decide_ended(state, command)
+    if hold.order_id != command.order_id:
+        return BELONGS_TO_ORDER
     match command:
         case Confirm(id=id):
             return (Confirmed(id, name, hold.quantity),)
@@ -190,6 +216,9 @@ def evolve(state: Stock, event: Event) -> Stock:
             state.held[event.command_id] = Hold(event.buyer, quantity, event.held_until_us)
         return state
     match event:
+        case LineReserved(command_id=name, buyer=buyer, quantity=quantity, held_until_us=until_us):
+            evolve(state, Reserved(name, buyer, quantity, until_us))
+            state.held[name] = Hold(buyer, quantity, until_us, order_id=event.order_id)
         case Confirmed(reservation_id=name, quantity=quantity):
             del state.held[name]
             state.paid_ids.add(name)
@@ -199,7 +228,7 @@ def evolve(state: Stock, event: Event) -> Stock:
             _give_back(state, name, quantity)
         case HoldExtended(reservation_id=name, held_until_us=until_us):
             hold = state.held[name]
-            state.held[name] = Hold(hold.buyer, hold.quantity, until_us, extended=True)
+            state.held[name] = Hold(hold.buyer, hold.quantity, until_us, True, hold.order_id)
         case HoldExpired():
             pass
         case SaleOpened(stock=stock, limit_per_buyer=limit, hold_seconds=seconds):
@@ -248,6 +277,7 @@ STOCK: AggregateType[Stock] = AggregateType(
     commands={
         OpenSale: (SaleOpened,),
         Reserve: (Reserved,),
+        ReserveLine: (LineReserved,),
         Confirm: (Confirmed, HoldExpired),
         Release: (Released,),
         ExtendHold: (HoldExtended,),
@@ -260,6 +290,6 @@ STOCK: AggregateType[Stock] = AggregateType(
     initial=initial,
     decide=decide,
     evolve=evolve,
-    snapshot_version=2,
+    snapshot_version=3,
     standing=standing,
 )

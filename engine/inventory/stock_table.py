@@ -14,6 +14,7 @@ from engine.inventory.events import (
     Confirmed,
     HoldExpired,
     HoldExtended,
+    LineReserved,
     Released,
     Reserved,
     Restocked,
@@ -43,6 +44,9 @@ def stock_changes(commit: Commit) -> tuple[RowChange, ...]:
             reserved += event.quantity
             continue
         match event:
+            case LineReserved(quantity=quantity):
+                available -= quantity
+                reserved += quantity
             case Confirmed(quantity=quantity):
                 reserved -= quantity
                 paid += quantity

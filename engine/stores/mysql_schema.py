@@ -17,7 +17,7 @@ from engine.stores.layout import Layout, check_layout
 from engine.stores.mysql_connection import MysqlConnection, code_of
 from engine.stores.mysql_url import MysqlAddress
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 """Raised with every change of schema.sql. A program opens stores of exactly its own version."""
 
 NO_SUCH_TABLE: Final = 1146

@@ -11,7 +11,12 @@ from engine.errors import ProjectionDiverged, StreamKey
 NUMBER_MAX = 2**63 - 1
 """The largest number of a signed 64-bit column, which every database has."""
 
-RESERVED_NAMES = frozenset({"commits", "events", "meta", "partitions", "snapshots"})
+RESERVED_NAMES = frozenset(
+    {
+        *("commits", "events", "meta", "partitions", "snapshots"),
+        *("checkpoints", "dead_letters", "projections"),
+    }
+)
 """What the stores call their own tables and views."""
 
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,47}")

@@ -1,0 +1,158 @@
+"""The read model port: tables for questions, and how far in the events each of them is.
+
+A projection's rows and its checkpoint change in one transaction, so that every event counts once,
+whatever crashes between any two steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol, TypeAlias
+
+import msgspec
+
+from engine.cqrs.event_store import Value
+from engine.errors import StreamKey
+
+
+class ReadTable(msgspec.Struct, frozen=True):
+    """A table of a read model: the key's columns are texts or numbers like any others.
+
+    `numbers` are whole numbers of 64 bits, `texts` have up to 64 characters. Every index is a
+    tuple of columns.
+    """
+
+    name: str
+    key: tuple[str, ...]
+    texts: tuple[str, ...]
+    numbers: tuple[str, ...]
+    indexes: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column, the key's first."""
+        rest = [each for each in (*self.texts, *self.numbers) if each not in self.key]
+        return (*self.key, *rest)
+
+
+class Put(NamedTuple):
+    """Write whole rows, values in the order of the table's columns; an older row is replaced."""
+
+    table: str
+    rows: Sequence[Sequence[Value]]
+
+
+class Patch(NamedTuple):
+    """Set `columns` of rows that are there; a row is (key values, then the columns' values)."""
+
+    table: str
+    columns: tuple[str, ...]
+    rows: Sequence[Sequence[Value]]
+
+
+class Tally(NamedTuple):
+    """Add to `columns`, numbers all; a row that is not there begins at 0. Rows as in Patch."""
+
+    table: str
+    columns: tuple[str, ...]
+    rows: Sequence[Sequence[Value]]
+
+
+Write: TypeAlias = Put | Patch | Tally
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far one projection is in one partition.
+
+    `position` is that of the last commit it has taken in. `revision` is raised whenever a dead
+    letter is settled, so that whoever decided on the letters of before writes nothing.
+    """
+
+    position: int
+    revision: int = 0
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """A commit that a projection could not take in, or that stands behind such a one of its stream.
+
+    The event store keeps the events; this only names them. `reason` is empty for a successor.
+    """
+
+    partition: int
+    position: int
+    aggregate_type: str
+    aggregate_id: str
+    reason: str
+
+    @property
+    def stream(self) -> StreamKey:
+        return (self.aggregate_type, self.aggregate_id)
+
+
+class Step(msgspec.Struct, frozen=True):
+    """What one transaction brings: rows, the new progress, dead letters that come and go.
+
+    `settled` are the positions of letters that are dead no more.
+    """
+
+    projection: str
+    generation: int
+    partition: int
+    expected: Progress
+    reached: Progress
+    writes: Sequence[Write] = ()
+    letters: Sequence[DeadLetter] = ()
+    settled: Sequence[int] = ()
+
+
+class Select(msgspec.Struct, frozen=True):
+    """A question to one table: rows whose columns equal, and at most one that is at most, a value.
+
+    `order_by` should be an index that begins with the columns of `equal`.
+    """
+
+    table: str
+    equal: Mapping[str, Value] = {}
+    at_most: tuple[str, int] | None = None
+    order_by: tuple[str, ...] = ()
+    descending: bool = False
+    limit: int = 100
+
+
+class ReadStore(Protocol):
+    """Where read models live. Every method raises StoreUnavailable when it cannot be done now.
+
+    A projection is built in generations: the live one answers questions, a younger one may be under
+    construction beside it (a rebuild). A table is read under its own name, whatever the generation.
+    """
+
+    async def prepare(self, projection: str, tables: Sequence[ReadTable], partitions: int) -> int:
+        """Return the live generation, made empty when there is none. Raises SchemaMismatch when
+        its tables are others than these: it must be rebuilt."""
+
+    async def draft(self, projection: str, tables: Sequence[ReadTable], partitions: int) -> int:
+        """Begin a new, empty generation beside the live one, dropping an unfinished draft."""
+
+    async def promote(self, projection: str, generation: int) -> None:
+        """Make a draft the live generation and drop the old one, at once for every reader."""
+
+    async def progress(self, projection: str, generation: int, partition: int) -> Progress | None:
+        """How far it is; None when that generation is gone."""
+
+    async def advance(self, step: Step) -> bool:
+        """Do all of a step in one transaction when the progress is still `expected`, else nothing.
+
+        False: somebody else has moved on. Raises ValueError when the rows themselves cannot be
+        written; then nothing was.
+        """
+
+    async def dead_letters(
+        self, projection: str, generation: int, partition: int | None = None
+    ) -> list[DeadLetter]:
+        """The dead letters of a generation, by partition and position."""
+
+    async def select(self, query: Select) -> list[dict[str, Value]]:
+        """The rows a query asks for. Raises ValueError for a column that is not there."""
+
+    async def close(self) -> None:
+        """Give everything back. Idempotent."""
