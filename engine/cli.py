@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from engine.errors import ConfigError, InvalidCommand, SchemaMismatch, SeckillError, StoreLocked
+from engine.errors import (
+    ConfigError,
+    InvalidCommand,
+    SchemaMismatch,
+    SeckillError,
+    StoreLocked,
+    StoreUnavailable,
+)
 from engine.event_loop import run_async
 from engine.terminal import interruptible, print_json, printing
 from loadtest import options
@@ -237,7 +244,11 @@ def audit(
     It replays every event with code of its own. Exit code 0: proven. 1: something is wrong.
     2: the store or the history cannot be read.
     """
-    report = interruptible(lambda: run_async(_audit(store_url, history)))
+    try:
+        report = interruptible(lambda: run_async(_audit(store_url, history)))
+    except StoreUnavailable as error:
+        # 1 would say that the proof failed.
+        _exit(2, f"error: {error}")
     with printing() as console:
         if as_json:
             print_json(report)

@@ -12,7 +12,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -83,6 +83,23 @@ class ResidentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     snapshot_events_min: Annotated[int, Meta(ge=0)] = 1_000_000
 
 
+Mode: TypeAlias = Literal["async", "inline", "off"]
+
+
+class QuerySideSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the read models are fed, and whether holds and orders are looked after.
+
+    `orders` (a row per reservation) and `sales` (figures per SKU and second): `async` follows the
+    events a moment later, `inline` writes the rows in the command's own transaction, which costs
+    throughput, `off` keeps none. `managers`: holds whose time is up are given back, and orders over
+    several SKUs go on; both need it, and it needs `orders`.
+    """
+
+    orders: Mode = "async"
+    sales: Mode = "async"
+    managers: bool = True
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Every setting of the engine."""
 
@@ -90,6 +107,16 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     batch: BatchSettings = BatchSettings()
     queue: QueueSettings = QueueSettings()
     residents: ResidentSettings = ResidentSettings()
+    query_side: QuerySideSettings = QuerySideSettings()
+
+
+COMMAND_SIDE_ONLY: Final = QuerySideSettings("off", "off", managers=False)
+"""For measuring the command side alone, and for other aggregates than the sale's."""
+
+COMMAND_SIDE_KEYS: Final = {
+    f"query_side.{name}": value for name, value in msgspec.to_builtins(COMMAND_SIDE_ONLY).items()
+}
+"""The same as overrides of `load_settings`."""
 
 
 def known_keys() -> dict[str, type]:
@@ -160,6 +187,14 @@ def _check_relations(settings: Settings) -> Settings:
             "batch.delay_ms_max must be below queue.deadline_ms: a lonely command would always "
             f"miss its deadline ({settings.batch.delay_ms_max:g} >= {settings.queue.deadline_ms:,})"
         )
+    query = settings.query_side
+    if query.managers and query.orders == "off":
+        raise ConfigError(
+            'query_side.managers needs query_side.orders: set it to "async" or "inline", or '
+            "managers to false, and then nobody gives back what is not paid in time"
+        )
+    if settings.store.url == "memory:" and "inline" in (query.orders, query.sales):
+        raise ConfigError('query_side: a store in memory keeps no inline read models; use "async"')
     return settings
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias, TypeVar
 
 import msgspec
 
+from engine.clock import Clock
 from engine.config import Settings
 from engine.cqrs.command_side.command_side import CommandSide
 from engine.cqrs.command_side.statistics import Statistics
 from engine.cqrs.event_store import EventReader, EventStore, StoreInfo
 from engine.cqrs.messages import Answer, Command, Event, Outcome, Rejected
+from engine.cqrs.process_manager import Send
 from engine.errors import DeadlineExceeded, OutcomeUnknown, SeckillError, StoreUnavailable
+from engine.inventory.checkout import CHECKOUT
 from engine.inventory.commands import (
     CloseSale,
     Confirm,
@@ -39,7 +43,18 @@ from engine.inventory.events import (
     SaleResumed,
     Withdrawn,
 )
+from engine.inventory.order import ORDER, Order
+from engine.inventory.order_messages import (
+    CancelOrder,
+    Line,
+    OrderCancelled,
+    OrderPaid,
+    OrderPaidTooLate,
+    PayOrder,
+    PlaceOrder,
+)
 from engine.inventory.stock import STOCK, Standing
+from engine.queries import Queries
 
 ReserveOutcome: TypeAlias = Reserved | Rejected | SeckillError
 
@@ -82,9 +97,18 @@ class Engine:
     one a fresh id is drawn; the event in the answer carries it.
     """
 
-    def __init__(self, store: EventStore, command_side: CommandSide, settings: Settings) -> None:
+    def __init__(
+        self,
+        store: EventStore,
+        command_side: CommandSide,
+        queries: Queries,
+        settings: Settings,
+        clock: Clock,
+    ) -> None:
         self._store = store
         self._command_side = command_side
+        self._clock = clock
+        self.queries = queries
         self.settings = settings
         self.execute = command_side.bus.execute
 
@@ -168,6 +192,66 @@ class Engine:
         """
         command = ExtendHold(_given_or_new(command_id), sku, reservation_id)
         return _only(HoldExtended, await self.execute(command))
+
+    async def place_order(
+        self, order_id: str, *, buyer: str, lines: Mapping[str, int], timeout_ms: int = 10_000
+    ) -> Order | Rejected:
+        """Order several SKUs (`lines`: units by SKU), all of them or none.
+
+        Returns the order: awaiting payment, or refused with `refused` saying why. Repeat it with
+        the same id after an error to learn what became of it; it goes on by itself meanwhile.
+        Rejected: already_placed (by another request). Raises OutcomeUnknown when it takes longer
+        than `timeout_ms`, and what `CommandBus.execute` raises.
+        """
+        units = tuple(Line(sku, quantity) for sku, quantity in lines.items())
+        command = PlaceOrder(order_id, order_id, buyer, units)
+        answer = await self.execute(command, timeout_ms=timeout_ms)
+        if isinstance(answer, Rejected):
+            return answer
+        # Checkout does the same when it sees the event; here nobody has to wait for that.
+        send = Send(self.execute, CHECKOUT.name, (ORDER.name, order_id), 1, self._clock)
+        reacting = asyncio.create_task(CHECKOUT.react(order_id, answer[0], send))
+
+        def give_up() -> None:
+            reacting.cancel()
+
+        timer = self._clock.call_later(timeout_ms / 1_000, give_up)
+        try:
+            await asyncio.wait((reacting,))
+        finally:
+            timer.cancel()
+            give_up()
+        if reacting.cancelled():
+            raise OutcomeUnknown(order_id)
+        await reacting
+        order = await self.queries.order(order_id)
+        assert order is not None, "an order that was placed has events"
+        return order
+
+    async def pay_order(
+        self, order_id: str, *, command_id: str | None = None
+    ) -> OrderPaid | OrderPaidTooLate | Rejected:
+        """Say that an order was paid; its lines are confirmed a moment later.
+
+        OrderPaidTooLate: it had ended, so refund the buyer. Rejected reasons: already_paid,
+        not_reserved, unknown_order.
+        """
+        answer = await self.execute(PayOrder(_given_or_new(command_id), order_id))
+        if isinstance(answer, Rejected):
+            return answer
+        event = answer[0]
+        assert isinstance(event, OrderPaid | OrderPaidTooLate)
+        return event
+
+    async def cancel_order(
+        self, order_id: str, *, command_id: str | None = None
+    ) -> OrderCancelled | Rejected:
+        """Give up an order that was not paid; its lines are given back a moment later.
+
+        Rejected reasons: already_paid, ended, unknown_order.
+        """
+        command = CancelOrder(_given_or_new(command_id), order_id)
+        return _only(OrderCancelled, await self.execute(command))
 
     async def outcome(
         self, sku: str, command_id: str, *, timeout_ms: int | None = None

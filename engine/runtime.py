@@ -5,17 +5,35 @@ from __future__ import annotations
 import gc
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from engine.clock import Clock, SystemClock
-from engine.config import Settings, check_settings, load_settings
+from engine.config import (
+    COMMAND_SIDE_ONLY,
+    Mode,
+    QuerySideSettings,
+    Settings,
+    check_settings,
+    load_settings,
+)
 from engine.cqrs.aggregate import Registry
 from engine.cqrs.command_side.command_side import CommandSide
 from engine.cqrs.event_store import EventReader, EventStore, StoreInfo
+from engine.cqrs.query_side.projection import Projection
+from engine.cqrs.query_side.query_side import QuerySide
+from engine.cqrs.query_side.read_model import ReadStore
+from engine.cqrs.query_side.subscription import Feed
 from engine.engine import Engine
 from engine.errors import ConfigError
+from engine.inventory.checkout import CHECKOUT
+from engine.inventory.hold_expiry import HoldExpiry
+from engine.inventory.orders_table import ORDERS
 from engine.inventory.sale import sale_registry
+from engine.inventory.sales_table import SALES
+from engine.inventory.stock import STOCK
+from engine.queries import Queries
 
 
 @asynccontextmanager
@@ -35,15 +53,37 @@ async def open_engine(
     )
     registry = registry or sale_registry()
     clock = clock or SystemClock()
-    store = await _open_store(settings, registry, clock)
-    try:
-        command_side = await CommandSide.open(store, registry, settings, clock)
-        try:
-            yield Engine(store, command_side, settings)
-        finally:
-            await command_side.close()
-    finally:
-        await store.close()
+    async with AsyncExitStack() as opened:
+        store = await _open_store(settings, registry, clock)
+        opened.push_async_callback(store.close)
+        # Only a sale has these read models; other aggregates bring their own.
+        kept = settings.query_side if STOCK.name in registry.types else COMMAND_SIDE_ONLY
+        places = await _open_places(kept, settings.store.url, opened)
+        feed = Feed()
+        query_side = QuerySide(store, registry, places, feed, clock)
+        inline = [each for each in places if _modes(kept)[each.name] == "inline"]
+        command_side = await CommandSide.open(
+            store,
+            registry,
+            settings,
+            clock,
+            feed,
+            partial(query_side.inline, projections=inline),
+        )
+        opened.push_async_callback(command_side.close)
+        opened.push_async_callback(query_side.close)
+        for projection in places:
+            if projection not in inline:
+                query_side.start_projection(projection)
+        if kept.managers:
+            views = places[ORDERS]
+            bus = command_side.bus
+            query_side.start_manager(CHECKOUT, bus.execute, views)
+            expiry = HoldExpiry(views, bus.execute_many, clock)
+            query_side.start(expiry.run(), "hold-expiry")
+        by_name = {each.name: views for each, views in places.items()}
+        queries = Queries(store, query_side, by_name)
+        yield Engine(store, command_side, queries, settings, clock)
 
 
 async def open_reader(store_url: str) -> EventReader:
@@ -77,6 +117,11 @@ async def initialise_store(settings: Settings, registry: Registry | None = None)
 
         layout = Layout(settings.store.partitions, registry.tables)
         await initialise(parse_mysql_url(settings.store.url), layout)
+        async with AsyncExitStack() as opened:
+            places = await _open_places(settings.query_side, settings.store.url, opened)
+            for projection, views in places.items():
+                tables = projection.tables
+                await views.prepare(projection.name, tables, settings.store.partitions)
     store = await _open_store(settings, registry, SystemClock())
     await store.close()
     return store.info
@@ -93,6 +138,43 @@ def tune_garbage_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+
+
+def _modes(settings: QuerySideSettings) -> dict[str, Mode]:
+    return {ORDERS.name: settings.orders, SALES.name: settings.sales}
+
+
+async def _open_places(
+    settings: QuerySideSettings, url: str, opened: AsyncExitStack
+) -> dict[Projection, ReadStore]:
+    """Open the stores of the read models that are kept; each is made there when it is new."""
+    modes = _modes(settings)
+    stores: dict[bool, ReadStore] = {}
+    places: dict[Projection, ReadStore] = {}
+    for projection in (ORDERS, SALES):
+        mode = modes[projection.name]
+        if mode == "off":
+            continue
+        inline = mode == "inline"
+        if inline not in stores:
+            stores[inline] = await _open_views(url, inline=inline)
+            opened.push_async_callback(stores[inline].close)
+        places[projection] = stores[inline]
+    return places
+
+
+async def _open_views(url: str, *, inline: bool) -> ReadStore:
+    kind, path = _parse_url(url)
+    if kind == "mysql":
+        from engine.stores.mysql_url import parse_mysql_url
+        from engine.stores.mysql_views import MysqlViews
+
+        return await MysqlViews.open(parse_mysql_url(url))
+    from engine.stores.sqlite_views import SqliteViews, views_path
+
+    if kind == "memory":
+        return await SqliteViews.open(":memory:")
+    return await SqliteViews.open(path if inline else views_path(path), in_store=inline)
 
 
 async def _open_store(settings: Settings, registry: Registry, clock: Clock) -> EventStore:

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from engine.config import load_settings
+from engine.config import COMMAND_SIDE_KEYS, load_settings
 from engine.cqrs.event_store import StoreInfo
 from engine.engine import Engine
 from engine.inventory.audit import audit
@@ -49,6 +49,7 @@ async def hot_sale(
     waits until its history is replayed.
     """
     overrides: dict[str, Any] = {
+        **COMMAND_SIDE_KEYS,
         "store.url": f"sqlite:{path}",
         "queue.deadline_ms": REPLAY_DEADLINE_MS,
     }

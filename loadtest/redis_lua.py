@@ -36,6 +36,20 @@ return 1
 ORDERS_PER_TRANSACTION: Final = 1_000
 
 
+async def check_redis(url: str) -> None:
+    """Raise ConfigError unless a Redis server answers at `url`."""
+    try:
+        redis = Redis.from_url(url)
+    except ValueError as error:
+        raise ConfigError(f"--redis-url: {error}") from None
+    try:
+        await redis.ping()
+    except RedisError as error:
+        raise ConfigError(f"--redis-url: Redis cannot be used: {error}") from error
+    finally:
+        await redis.aclose()
+
+
 class RedisLua:
     """Takes orders in Redis and writes them to the baselines' tables behind the buyers' backs."""
 

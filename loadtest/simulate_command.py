@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 from rich.console import Console
 
-from engine.config import Settings, load_settings
+from engine.config import COMMAND_SIDE_KEYS, Settings, load_settings
 from engine.errors import ConfigError
 from engine.runtime import tune_garbage_collector
 from engine.terminal import print_json, printing
@@ -130,6 +130,7 @@ def make_plan(flags: SimulateFlags) -> Plan:
 
 def _settings(flags: SimulateFlags, url: str | None) -> Settings:
     given = {
+        **COMMAND_SIDE_KEYS,
         "store.url": url,
         "batch.size_max": flags.batch_size,
         "batch.delay_ms_max": flags.batch_delay_ms,

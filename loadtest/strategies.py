@@ -24,7 +24,7 @@ from engine.runtime import initialise_store
 from engine.stores.mysql_url import MysqlAddress, parse_mysql_url
 from loadtest.baselines import SHOPS, Pool, RowLock, count_stock, make_tables
 from loadtest.crowd import Crowd
-from loadtest.redis_lua import RedisLua
+from loadtest.redis_lua import RedisLua, check_redis
 from loadtest.results import STRATEGIES, Strategy
 from loadtest.scratch import scratch_database, scratch_store
 from loadtest.simulate import Plan, run_sale
@@ -105,9 +105,13 @@ def compare(
 ) -> tuple[list[StrategyRun], StoreInfo]:
     """Run every strategy `repeats` times, taking turns. `done` is told what was finished.
 
-    Raises ConfigError when the user may not create databases on the server.
+    Raises ConfigError when the user may not create databases on the server, or when Redis does not
+    answer.
     """
     check_strategies(plan, strategies, redis_url)
+    if REDIS_LUA in strategies and redis_url is not None:
+        # Asked now: its turn comes after all the others have run.
+        run_async(check_redis(redis_url))
     with scratch_store(plan.settings, plan.directory) as settings:
         info = run_async(initialise_store(settings))
     runs: list[StrategyRun] = []

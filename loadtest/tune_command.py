@@ -11,7 +11,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from engine.config import load_settings
+from engine.config import COMMAND_SIDE_KEYS, load_settings
 from engine.errors import ConfigError
 from engine.runtime import tune_garbage_collector
 from engine.terminal import print_json, printing
@@ -106,7 +106,7 @@ def make_experiment(flags: TuneFlags) -> Experiment:
     directory = flags.out or default_directory()
     found = load_settings(flags.config)
     url = choose_store_url(flags.store_url, flags.config, found, directory)
-    settings = load_settings(flags.config, {"store.url": url})
+    settings = load_settings(flags.config, {**COMMAND_SIDE_KEYS, "store.url": url})
     sizes = (
         [_whole(each) for each in parse_numbers("batch_size", flags.batch_size)]
         if (flags.batch_size is not None)

@@ -22,6 +22,9 @@ VALUES = {
     "residents.aggregates_max": ("11", 11),
     "residents.idle_seconds": ("12.5", 12.5),
     "residents.snapshot_events_min": ("0", 0),
+    "query_side.orders": ("'inline'", "inline"),
+    "query_side.sales": ("'off'", "off"),
+    "query_side.managers": ("false", False),
 }
 """Every setting, a value in TOML other than its default, and what is read."""
 

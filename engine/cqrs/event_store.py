@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import msgspec
 
 from engine.errors import StreamKey
+
+if TYPE_CHECKING:
+    from engine.cqrs.query_side.read_model import Step
 
 Value: TypeAlias = int | str
 
@@ -137,6 +140,9 @@ class EventReader(Protocol):
     ) -> list[StoredCommit]:
         """Up to `limit` commits after `after_position`, in position order, without gaps."""
 
+    async def read_position(self, partition: int) -> int:
+        """The position of the newest commit of a partition, 0 when it has none."""
+
     async def read_stream(
         self, stream: StreamKey, after_version: int, limit: int
     ) -> list[StoredCommit]:
@@ -176,8 +182,17 @@ class EventStore(EventReader, Protocol):
         has acquired the partition since, who then goes on undisturbed. Raises StoreUnavailable.
         """
 
-    async def append(self, lease: Lease, commits: Sequence[NewCommit]) -> None:
+    async def append(
+        self,
+        lease: Lease,
+        commits: Sequence[NewCommit],
+        steps: Sequence[Step] = (),
+        at_us: int | None = None,
+    ) -> None:
         """Append all `commits` and apply their row changes in ONE transaction, or nothing at all.
+
+        `steps` of inline projections are done in it too; one that finds its checkpoint elsewhere is
+        StoreUnavailable. `at_us` is noted as the time of the commits, else the time of the call.
 
         They get the positions `lease.position + 1 ...` in order. At most one commit a stream.
         When it returns, the transaction is durable.

@@ -20,6 +20,7 @@ from engine.cqrs.event_store import (
     Value,
     owner_of,
 )
+from engine.cqrs.query_side.read_model import Step
 from engine.errors import (
     CommitOutcomeUnknown,
     Fenced,
@@ -83,12 +84,20 @@ class MemoryStore:
         owner = self._owners[partition] = owner_of(held)
         return Lease(partition, self._epochs[partition], len(self._commits[partition]), owner)
 
-    async def append(self, lease: Lease, commits: Sequence[NewCommit]) -> None:
+    async def append(
+        self,
+        lease: Lease,
+        commits: Sequence[NewCommit],
+        steps: Sequence[Step] = (),
+        at_us: int | None = None,
+    ) -> None:
         await self._turn()
+        if steps:
+            raise ValueError("a store in memory has no read models of its own")
         if self._in_doubt:
             raise StoreUnavailable("an append before this one failed at COMMIT: acquire first")
         try:
-            new, rows = self._stage(lease, commits)
+            new, rows = self._stage(lease, commits, at_us)
             self._failpoint("before-commit")
         except StoreError:
             raise
@@ -106,7 +115,7 @@ class MemoryStore:
             raise CommitOutcomeUnknown(f"failed at or after COMMIT: {error}") from error
 
     def _stage(
-        self, lease: Lease, commits: Sequence[NewCommit]
+        self, lease: Lease, commits: Sequence[NewCommit], at_us: int | None
     ) -> tuple[list[StoredCommit], dict[tuple[str, str], Row]]:
         """Check every guard and build what will be added, touching nothing."""
         self._failpoint("begin")
@@ -115,7 +124,7 @@ class MemoryStore:
             raise Fenced(lease.partition, lease.epoch)
         self._failpoint("fence")
         self._check_versions(commits)
-        now_us = self._clock.wall_us()
+        now_us = self._clock.wall_us() if at_us is None else at_us
         new: list[StoredCommit] = []
         rows: dict[tuple[str, str], Row] = {}
         for position, commit in enumerate(commits, lease.position + 1):
@@ -156,6 +165,10 @@ class MemoryStore:
     ) -> list[StoredCommit]:
         await self._turn()
         return self._commits[partition][after_position : after_position + limit]
+
+    async def read_position(self, partition: int) -> int:
+        await self._turn()
+        return len(self._commits[partition])
 
     async def read_stream(
         self, stream: StreamKey, after_version: int, limit: int

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from engine.clock import Clock, SystemClock
 from engine.cqrs.event_store import Lease, NewCommit, RowChange, StoredSnapshot, Table
+from engine.cqrs.query_side.read_model import Step
 from engine.errors import (
     CommitOutcomeUnknown,
     Fenced,
@@ -22,6 +23,7 @@ from engine.errors import (
     WrongExpectedVersion,
 )
 from engine.stores import mysql_sql as sql
+from engine.stores import mysql_views_sql as views_sql
 from engine.stores.failpoint import AFTER_COMMIT, Failpoint, no_failpoint
 from engine.stores.layout import Layout, check_layout
 from engine.stores.mysql_connection import (
@@ -34,6 +36,7 @@ from engine.stores.mysql_read import MysqlReader, MysqlReads, row_of
 from engine.stores.mysql_schema import read_layout
 from engine.stores.mysql_server import MysqlServer, check_server, read_server
 from engine.stores.mysql_url import MysqlAddress
+from engine.stores.read_tables import MOVED
 from engine.stores.row_guard import check_change, check_tables, explain
 
 __all__ = ["MysqlReader", "MysqlStore"]
@@ -101,9 +104,15 @@ class MysqlStore(MysqlReads):
         async with self._turns[partition]:
             return await self._acquire(partition, held)
 
-    async def append(self, lease: Lease, commits: Sequence[NewCommit]) -> None:
+    async def append(
+        self,
+        lease: Lease,
+        commits: Sequence[NewCommit],
+        steps: Sequence[Step] = (),
+        at_us: int | None = None,
+    ) -> None:
         async with self._turns[lease.partition]:
-            await self._append(lease, commits)
+            await self._append(lease, commits, steps, at_us)
 
     async def _acquire(self, partition: int, held: Lease | None) -> Lease:
         if self._closed:
@@ -130,12 +139,16 @@ class MysqlStore(MysqlReads):
         self._writers[partition] = writer
         return Lease(partition, *found.rows[0])
 
-    async def _append(self, lease: Lease, commits: Sequence[NewCommit]) -> None:
+    async def _append(
+        self, lease: Lease, commits: Sequence[NewCommit], steps: Sequence[Step], at_us: int | None
+    ) -> None:
         writer = self._writers.get(lease.partition)
         if writer is None or writer.closed:
             raise StoreUnavailable("the connection is gone: acquire first")
         try:
-            await self._write(writer, lease, commits)
+            await self._write(writer, lease, commits, at_us)
+            for step in steps:
+                await self._project(writer, step)
             self._failpoint("before-commit")
         except BaseException as error:
             await _roll_back(writer)
@@ -176,7 +189,11 @@ class MysqlStore(MysqlReads):
         self._reader.close()
 
     async def _write(
-        self, writer: MysqlConnection, lease: Lease, commits: Sequence[NewCommit]
+        self,
+        writer: MysqlConnection,
+        lease: Lease,
+        commits: Sequence[NewCommit],
+        at_us: int | None,
     ) -> None:
         self._failpoint("begin")
         # No write is sent behind the fence before it has answered: it would run all the same.
@@ -193,13 +210,20 @@ class MysqlStore(MysqlReads):
         if wrong := wrong_versions(commits, dict(versions.rows)):
             raise WrongExpectedVersion(wrong)
         changes = [(each.stream, change) for each in commits for change in each.changes]
-        now_us = self._clock.wall_us()
+        now_us = self._clock.wall_us() if at_us is None else at_us
         for statement in sql.inserts(lease, commits, now_us, self._server.statement_bytes_max):
             self._check_size(statement)
             await writer.run(statement)
             self._failpoint("insert")
         if changes:
             await self._change_rows(writer, changes)
+
+    async def _project(self, writer: MysqlConnection, step: Step) -> None:
+        """The step of an inline projection."""
+        if (await writer.run(views_sql.move(step))).matched != 1:
+            raise StoreUnavailable(MOVED.format(step.projection))
+        for statement in views_sql.writes(step):
+            await writer.run(statement)
 
     async def _change_rows(
         self, writer: MysqlConnection, changes: Sequence[tuple[StreamKey, RowChange]]

@@ -52,6 +52,9 @@ class MysqlReads:
     ) -> list[StoredCommit]:
         return _commits(await self._read(sql.read_partition(partition, after_position, limit)))
 
+    async def read_position(self, partition: int) -> int:
+        return int((await self._read(sql.read_position(partition)))[0][0])
+
     async def read_stream(
         self, stream: StreamKey, after_version: int, limit: int
     ) -> list[StoredCommit]:

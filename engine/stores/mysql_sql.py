@@ -121,6 +121,10 @@ def read_partition(partition: int, after_position: int, limit: int) -> str:
     )
 
 
+def read_position(partition: int) -> str:
+    return f"SELECT position FROM partitions WHERE partition_id = {partition}"
+
+
 def read_stream(stream: StreamKey, after_version: int, limit: int) -> str:
     return (
         f"SELECT {COMMIT_COLUMNS} FROM commits WHERE {_of_stream(stream)} "

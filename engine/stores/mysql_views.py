@@ -77,12 +77,7 @@ class MysqlViews:
         return Progress(*found[0]) if found else None
 
     async def advance(self, step: Step) -> bool:
-        statements = [
-            each
-            for write in step.writes
-            for each in sql.write(self._tables, step.generation, write)
-        ]
-        statements += sql.letters(step)
+        statements = [*sql.writes(step), *sql.letters(step)]
         async with self._conversation() as connection:
             try:
                 _, moved = await connection.run_all(["BEGIN", sql.move(step)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -156,9 +156,14 @@ def letters(step: Step) -> list[str]:
     return statements
 
 
-def write(tables: Mapping[str, ReadTable], generation: int, write: Write) -> Iterator[str]:
-    """Statements of at most ROWS_PER_STATEMENT rows. Raises ValueError for an unknown table."""
-    table = tables.get(write.table)
+def writes(step: Step) -> list[str]:
+    """What brings the rows of a step. Raises ValueError for a row that no table could hold."""
+    return [each for write in step.writes for each in _writes(step, write)]
+
+
+def _writes(step: Step, write: Write) -> Iterator[str]:
+    """Statements of at most ROWS_PER_STATEMENT rows."""
+    table = next((each for each in step.tables if each.name == write.table), None)
     if table is None:
         raise ValueError(f"no table {write.table!r} was declared")
     rows = list(write.rows)
@@ -166,7 +171,7 @@ def write(tables: Mapping[str, ReadTable], generation: int, write: Write) -> Ite
         # A joined UPDATE takes any one of several rows for the same key; the last is meant.
         rows = list({tuple(row[: len(table.key)]): row for row in rows}.values())
     for start in range(0, len(rows), ROWS_PER_STATEMENT):
-        yield _write(table, generation, write, rows[start : start + ROWS_PER_STATEMENT])
+        yield _write(table, step.generation, write, rows[start : start + ROWS_PER_STATEMENT])
 
 
 def _write(table: ReadTable, generation: int, write: Write, rows: Sequence[Sequence[Any]]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
@@ -10,6 +11,8 @@ from engine.cqrs.event_store import Table
 from engine.cqrs.query_side.read_model import Put, ReadTable, Select, Write
 from engine.errors import SchemaMismatch
 from engine.stores.row_guard import check_tables
+
+MOVED: Final = "the checkpoint of projection {} was moved by somebody else; nothing was written"
 
 
 def check_read_tables(tables: Sequence[ReadTable]) -> dict[str, ReadTable]:

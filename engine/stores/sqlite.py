@@ -16,9 +16,11 @@ import apsw
 
 from engine.clock import Clock, SystemClock
 from engine.cqrs.event_store import Lease, NewCommit, StoredSnapshot, Table, owner_of
+from engine.cqrs.query_side.read_model import Step
 from engine.errors import CommitOutcomeUnknown, Fenced, StoreUnavailable
 from engine.stores.failpoint import AFTER_COMMIT, Failpoint, no_failpoint
 from engine.stores.layout import Layout, check_layout
+from engine.stores.read_tables import MOVED
 from engine.stores.row_guard import check_tables
 from engine.stores.sqlite_file import (
     WAL_PAGES_MAX,
@@ -31,6 +33,7 @@ from engine.stores.sqlite_file import (
 )
 from engine.stores.sqlite_read import SqliteReader, SqliteReads
 from engine.stores.sqlite_schema import read_layout
+from engine.stores.sqlite_views import advance
 from engine.stores.sqlite_write import write_commits, write_snapshot
 from engine.stores.worker import Worker, open_on_thread
 
@@ -90,8 +93,14 @@ class SqliteStore(SqliteReads):
     async def acquire(self, partition: int, held: Lease | None = None) -> Lease:
         return await self._write_worker.call(self._acquire, partition, held)
 
-    async def append(self, lease: Lease, commits: Sequence[NewCommit]) -> None:
-        await self._write_worker.call(self._append, lease, commits)
+    async def append(
+        self,
+        lease: Lease,
+        commits: Sequence[NewCommit],
+        steps: Sequence[Step] = (),
+        at_us: int | None = None,
+    ) -> None:
+        await self._write_worker.call(self._append, lease, commits, steps, at_us)
         # The buyers are answered while the log is copied into the database; a store that was closed
         # meanwhile has copied it.
         with suppress(StoreUnavailable):
@@ -143,14 +152,18 @@ class SqliteStore(SqliteReads):
             # An epoch too many harms nobody; the caller asks again.
             raise StoreUnavailable(str(error)) from error
 
-    def _append(self, lease: Lease, commits: Sequence[NewCommit]) -> None:
-        now_us = self._clock.wall_us()
-        self._transaction(
-            lambda connection: write_commits(
-                connection, self._tables, lease, commits, now_us, self._failpoint
-            ),
-            self._failpoint,
-        )
+    def _append(
+        self, lease: Lease, commits: Sequence[NewCommit], steps: Sequence[Step], at_us: int | None
+    ) -> None:
+        now_us = self._clock.wall_us() if at_us is None else at_us
+
+        def write(connection: apsw.Connection) -> None:
+            write_commits(connection, self._tables, lease, commits, now_us, self._failpoint)
+            for step in steps:
+                if not advance(connection, step):
+                    raise StoreUnavailable(MOVED.format(step.projection))
+
+        self._transaction(write, self._failpoint)
 
     def _transaction(
         self, write: Callable[[apsw.Connection], Result], failpoint: Failpoint = no_failpoint

@@ -65,6 +65,15 @@ class SqliteReads:
             )
         )
 
+    async def read_position(self, partition: int) -> int:
+        def read() -> int:
+            rows: list[Any] = self._reader.execute(
+                "SELECT position FROM partitions WHERE partition_id = ?", (partition,)
+            ).fetchall()
+            return int(rows[0][0])
+
+        return await self._read(read)
+
     async def read_stream(
         self, stream: StreamKey, after_version: int, limit: int
     ) -> list[StoredCommit]:

@@ -69,6 +69,12 @@ CREATE TABLE IF NOT EXISTS dead_letters (
 """
 
 
+def views_path(store_path: str) -> str:
+    """Where the read models of a store are: `sale-views.db` beside `sale.db`."""
+    stem, suffix = os.path.splitext(store_path)
+    return f"{stem}-views{suffix}"
+
+
 class SqliteViews:
     """A ReadStore in one file, which several processes may use. Made by `open`."""
 
@@ -80,12 +86,13 @@ class SqliteViews:
         self._closed = False
 
     @classmethod
-    async def open(cls, path: str) -> SqliteViews:
+    async def open(cls, path: str, *, in_store: bool = False) -> SqliteViews:
         """Open the file at `path`, made when it is not there; `:memory:` keeps nothing.
 
+        `in_store`: the file is that of an event store, which is there, for inline projections.
         Raises ConfigError when something else is there, StoreUnavailable.
         """
-        return await open_on_thread(_open, cls, path)
+        return await open_on_thread(_open, cls, path, in_store)
 
     async def prepare(self, projection: str, tables: Sequence[ReadTable], partitions: int) -> int:
         self._tables |= check_read_tables(tables)
@@ -107,7 +114,7 @@ class SqliteViews:
         return Progress(*found[0]) if found else None
 
     async def advance(self, step: Step) -> bool:
-        return await self._call(lambda: self._advance(step))
+        return await self._call(lambda: advance(self._connection, step))
 
     async def dead_letters(
         self, projection: str, generation: int, partition: int | None = None
@@ -223,42 +230,6 @@ class SqliteViews:
         ).fetchall()
         return tables_of(str(shape))
 
-    def _advance(self, step: Step) -> bool:
-        connection = self._connection
-        moved = connection.execute(
-            "UPDATE checkpoints SET position = ?, revision = ? WHERE projection = ? "
-            "AND generation = ? AND partition_id = ? AND position = ? AND revision = ? RETURNING 1",
-            (
-                step.reached.position,
-                step.reached.revision,
-                step.projection,
-                step.generation,
-                step.partition,
-                step.expected.position,
-                step.expected.revision,
-            ),
-        ).fetchall()
-        if not moved:
-            return False
-        for write in step.writes:
-            connection.executemany(
-                _statement(self._tables[write.table], step.generation, write), write.rows
-            )
-        where = (step.projection, step.generation, step.partition)
-        connection.executemany(
-            "DELETE FROM dead_letters WHERE projection = ? AND generation = ? "
-            "AND partition_id = ? AND position = ?",
-            [(*where, position) for position in step.settled],
-        )
-        connection.executemany(
-            "INSERT INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [
-                (*where, each.position, each.aggregate_type, each.aggregate_id, each.reason)
-                for each in step.letters
-            ],
-        )
-        return True
-
     async def _rows(self, statement: str, values: tuple[Value | None, ...]) -> list[Any]:
         def read() -> list[Any]:
             try:
@@ -288,21 +259,64 @@ class SqliteViews:
         return result
 
 
-def _open(kind: type[SqliteViews], path: str) -> SqliteViews:
+def advance(connection: apsw.Connection, step: Step) -> bool:
+    """Do a step inside the caller's transaction, as `ReadStore.advance` says.
+
+    Raises what `BAD_ROW` lists for a row that the tables cannot hold.
+    """
+    tables = {each.name: each for each in step.tables}
+    moved = connection.execute(
+        "UPDATE checkpoints SET position = ?, revision = ? WHERE projection = ? "
+        "AND generation = ? AND partition_id = ? AND position = ? AND revision = ? RETURNING 1",
+        (
+            step.reached.position,
+            step.reached.revision,
+            step.projection,
+            step.generation,
+            step.partition,
+            step.expected.position,
+            step.expected.revision,
+        ),
+    ).fetchall()
+    if not moved:
+        return False
+    for write in step.writes:
+        connection.executemany(_statement(tables[write.table], step.generation, write), write.rows)
+    where = (step.projection, step.generation, step.partition)
+    connection.executemany(
+        "DELETE FROM dead_letters WHERE projection = ? AND generation = ? "
+        "AND partition_id = ? AND position = ?",
+        [(*where, position) for position in step.settled],
+    )
+    connection.executemany(
+        "INSERT INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [
+            (*where, each.position, each.aggregate_type, each.aggregate_id, each.reason)
+            for each in step.letters
+        ],
+    )
+    return True
+
+
+def _open(kind: type[SqliteViews], path: str, in_store: bool) -> SqliteViews:
     in_memory = path == ":memory:"
     path = path if in_memory else os.path.realpath(path)
     try:
         connection = apsw.Connection(path)
         try:
             connection.set_busy_timeout(BUSY_TIMEOUT_MS)
-            if not in_memory:
+            if in_store:
+                # Copying the log into the database belongs to the store's own connection.
+                connection.wal_autocheckpoint(0)
+            elif not in_memory:
                 _check_mark(connection, path)
                 connection.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL")
             connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
             with connection:
                 connection.execute(CATALOGUE_SCHEMA)
-                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                if not in_store:
+                    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         except BaseException:
             connection.close(True)
             raise

@@ -18,6 +18,7 @@ from engine.cqrs.event_store import (
     StreamInfo,
     Value,
 )
+from engine.cqrs.query_side.read_model import Step
 from engine.errors import CommitOutcomeUnknown, StoreUnavailable, StreamKey
 
 Fault: TypeAlias = Literal["ok", "fail_before", "commit_then_raise", "lost_commit", "hang"]
@@ -75,7 +76,13 @@ class FaultyStore:
         self._in_doubt = False
         return lease
 
-    async def append(self, lease: Lease, commits: Sequence[NewCommit]) -> None:
+    async def append(
+        self,
+        lease: Lease,
+        commits: Sequence[NewCommit],
+        steps: Sequence[Step] = (),
+        at_us: int | None = None,
+    ) -> None:
         if self._in_doubt:
             raise StoreUnavailable("injected: the connection is broken, acquire first")
         fault: Fault = next(self._script, "ok")
@@ -85,13 +92,16 @@ class FaultyStore:
         if fault == "hang":
             await self.released.wait()
         if fault != "lost_commit":
-            await self._inner.append(lease, commits)
+            await self._inner.append(lease, commits, steps, at_us)
         if fault in ("commit_then_raise", "lost_commit"):
             self._in_doubt = True
             raise CommitOutcomeUnknown("injected: no reply to COMMIT")
 
     async def save_snapshot(self, snapshot: StoredSnapshot) -> None:
         await self._inner.save_snapshot(snapshot)
+
+    async def read_position(self, partition: int) -> int:
+        return await self._inner.read_position(partition)
 
     async def read_partition(
         self, partition: int, after_position: int, limit: int

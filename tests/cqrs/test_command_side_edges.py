@@ -68,7 +68,9 @@ async def test_a_snapshot_that_cannot_be_made_stops_nobody(
 class Broken(MemoryStore):
     """A store with a bug."""
 
-    async def append(self, lease: Lease, commits: Sequence[NewCommit]) -> None:
+    async def append(
+        self, lease: Lease, commits: Sequence[NewCommit], *more: Any, **named: Any
+    ) -> None:
         raise ZeroDivisionError("a bug in the store")
 
 

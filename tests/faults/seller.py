@@ -26,6 +26,7 @@ from engine.inventory.sale import sale_registry
 from engine.stores import mysql
 from engine.stores.mysql import MysqlStore
 from engine.stores.mysql_url import parse_mysql_url
+from engine.testing.bare_engine import bare_engine
 
 BUYERS = 100
 TRANSACTIONS_BEFORE = 20
@@ -69,7 +70,7 @@ async def main(url: str, history: str, step: str) -> None:
     address = parse_mysql_url(url)
     store = await MysqlStore.open(address, tables=registry.tables, failpoint=stop_here)
     side = await CommandSide.open(store, registry, settings, clock)
-    shop = Shop(Engine(store, side, settings), HistoryWriter(history))
+    shop = Shop(bare_engine(store, side, settings, clock), HistoryWriter(history))
     await asyncio.gather(*(shop.buy() for _ in range(BUYERS)))
     await side.close()
     await store.close()

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from engine.clock import SystemClock
-from engine.config import load_settings
+from engine.config import COMMAND_SIDE_KEYS, load_settings
 from engine.cqrs.command_side.statistics import Statistics
 from engine.engine import Engine
 from engine.inventory.audit import AuditReport, audit
@@ -65,7 +65,11 @@ async def storm(
     """
     settings = load_settings(
         None,
-        {"store.url": url, **{key.replace("__", "."): value for key, value in overrides.items()}},
+        {
+            **COMMAND_SIDE_KEYS,
+            "store.url": url,
+            **{key.replace("__", "."): value for key, value in overrides.items()},
+        },
         {},
     )
     await initialise_store(settings)

@@ -43,6 +43,7 @@ from engine.stores.mysql import MysqlStore
 from engine.stores.mysql_schema import initialise
 from engine.stores.mysql_url import parse_mysql_url
 from engine.stores.sqlite import SqliteStore
+from engine.testing.bare_engine import bare_engine
 
 CODEC = Codec(STOCK.events)
 HOME, OTHER = partition_of("A", 2), 1 - partition_of("A", 2)
@@ -60,7 +61,9 @@ class Racing:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
-    async def append(self, lease: Lease, commits: Sequence[NewCommit]) -> None:
+    async def append(
+        self, lease: Lease, commits: Sequence[NewCommit], *more: Any, **named: Any
+    ) -> None:
         hook, self.before_append = self.before_append, None
         if hook is not None:
             await hook()
@@ -92,7 +95,7 @@ class Lab:
         """Start the command side anew on the same store, as after a crash."""
         side = await CommandSide.open(self.store, sale_registry(), self.settings, SystemClock())
         try:
-            yield Engine(self.store, side, self.settings)
+            yield bare_engine(self.store, side, self.settings, SystemClock())
         finally:
             await side.close()
 

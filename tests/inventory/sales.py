@@ -199,6 +199,9 @@ class Books:
         later = [each for each in self.commits[partition] if each.position > after_position]
         return later[:limit]
 
+    async def read_position(self, partition: int) -> int:
+        return len(self.commits[partition])
+
     async def read_stream(
         self, stream: StreamKey, after_version: int, limit: int
     ) -> list[StoredCommit]:

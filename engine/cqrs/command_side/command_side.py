@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from engine.clock import Clock
@@ -19,6 +21,8 @@ from engine.cqrs.command_side.repository import Repository
 from engine.cqrs.command_side.residents import Residents
 from engine.cqrs.command_side.statistics import Counters, Statistics
 from engine.cqrs.event_store import EventStore
+from engine.cqrs.query_side.inline import InlineProjections
+from engine.cqrs.query_side.subscription import Feed
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +35,10 @@ EVENT_BYTES_MAX: Final = 700
 
 DRAIN_SECONDS_MAX: Final = 30.0
 """How long closing waits for queued batches before it gives up; then the crash path applies."""
+
+
+def no_inline(_: int) -> None:
+    """No projection is kept in the commands' transactions."""
 
 
 class CommandSide:
@@ -54,9 +62,20 @@ class CommandSide:
 
     @classmethod
     async def open(
-        cls, store: EventStore, registry: Registry, settings: Settings, clock: Clock
+        cls,
+        store: EventStore,
+        registry: Registry,
+        settings: Settings,
+        clock: Clock,
+        feed: Feed | None = None,
+        inline: Callable[[int], InlineProjections | None] = no_inline,
     ) -> CommandSide:
-        """Take every partition over and start its loop. Raises StoreUnavailable."""
+        """Take every partition over and start its loop.
+
+        `feed` is told of every transaction; `inline` gives the inline projections of a partition.
+        Raises StoreUnavailable, and what `InlineProjections.catch_up` raises.
+        """
+        feed = feed or Feed()
         counters = Counters()
         codecs = {
             name: Codec(aggregate.events, aggregate.upcasters)
@@ -81,14 +100,26 @@ class CommandSide:
         homes: list[Residents] = []
         for number in range(store.partitions):
             lease = await store.acquire(number)
-            committer = Committer(store, lease, codecs, registry.projections, clock, counters)
+            own = inline(number)
+            committer = Committer(store, lease, codecs, registry.projections, clock, counters, own)
+            if own is not None:
+                await own.catch_up()
             residents = Residents(
                 settings.residents.aggregates_max, settings.residents.idle_seconds, clock
             )
             homes.append(residents)
             refusals = Refusals(REFUSALS_WINDOW)
             partitions.append(
-                Partition(committer, repository, residents, limits, refusals, clock, counters)
+                Partition(
+                    committer,
+                    repository,
+                    residents,
+                    limits,
+                    refusals,
+                    clock,
+                    counters,
+                    partial(feed.announce, number),
+                )
             )
         queue = settings.queue
         bus = CommandBus(registry, partitions, queue.depth_max, queue.deadline_ms, clock, counters)

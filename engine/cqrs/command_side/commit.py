@@ -18,6 +18,7 @@ from engine.cqrs.command_side.decide import Decision
 from engine.cqrs.command_side.statistics import Counters
 from engine.cqrs.event_store import EventStore, Lease, NewCommit, StoredCommit
 from engine.cqrs.messages import Commit
+from engine.cqrs.query_side.inline import InlineProjections
 from engine.errors import (
     CommitOutcomeUnknown,
     Fenced,
@@ -50,7 +51,9 @@ class Committer:
         projections: Mapping[str, InlineProjection],
         clock: Clock,
         counters: Counters,
+        inline: InlineProjections | None = None,
     ) -> None:
+        self._inline = inline
         self._store = store
         self._lease = lease
         self._codecs = codecs
@@ -97,7 +100,7 @@ class Committer:
         while pending:
             began = self._clock.monotonic()
             try:
-                await self._store.append(self._lease, pending)
+                await self._append(pending)
             except WrongExpectedVersion as error:
                 left_out |= dict.fromkeys(error.streams, error)
             except ProjectionDiverged as error:
@@ -119,12 +122,24 @@ class Committer:
                     return left_out | {each.stream: error for each in pending}
                 await self._clock.sleep(BACKOFF_SECONDS_MIN * 2**attempts)
                 await self._take_over(self._lease.position)
+                if self._inline is not None:
+                    # It may have been rebuilt.
+                    await self._patiently(self._inline.catch_up)
             else:
                 self._advance(len(pending))
                 self._count(began)
                 break
             pending = [each for each in pending if each.stream not in left_out]
         return left_out
+
+    async def _append(self, commits: Sequence[NewCommit]) -> None:
+        if self._inline is None:
+            await self._store.append(self._lease, commits)
+        else:
+            # The rows are made of the time that the commits will be read back with.
+            at_us = self._clock.wall_us()
+            steps = self._inline.steps(self._lease, commits, at_us)
+            await self._store.append(self._lease, commits, steps, at_us)
 
     async def _became_durable(self, commits: Sequence[NewCommit]) -> bool:
         """Learn what became of a transaction in doubt; the old session can do no more after it.

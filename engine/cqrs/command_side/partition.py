@@ -62,7 +62,10 @@ class Partition:
         refusals: Refusals,
         clock: Clock,
         counters: Counters,
+        committed: Callable[[], None],
     ) -> None:
+        """`committed` is called after each durable transaction, once its buyers are answered."""
+        self._committed = committed
         self._committer = committer
         self._repository = repository
         self._residents = residents
@@ -91,6 +94,8 @@ class Partition:
                 decided, commits = self._decide(batches)
                 left_out = await self._committer.write(commits) if commits else {}
                 self._publish(decided, left_out)
+                if commits:
+                    self._committed()
                 self._in_flight = ()
                 await self._snapshot(decided)
                 self._residents.evict()
@@ -157,16 +162,17 @@ class Partition:
                 batches.append(batch)
                 self._residents.touch(mailbox, now)
             if mailbox.queue:
-                self._give_turn(mailbox)
+                # One whose batch is still filling has waited since it got its turn.
+                self._give_turn(mailbox, None if batch is not None else mailbox.turn_since)
         if not batches:
             self._round = this_round
         return batches
 
-    def _give_turn(self, mailbox: Mailbox) -> None:
+    def _give_turn(self, mailbox: Mailbox, since: int | None = None) -> None:
         # Once in the round at most: a transaction holds at most one commit a stream.
         if not mailbox.has_turn:
             mailbox.has_turn = True
-            mailbox.turn_since = self._round
+            mailbox.turn_since = self._round if since is None else since
             self._turns.append(mailbox)
 
     # -- decide

@@ -45,20 +45,23 @@ class Projector:
         self._views = views
         self._partitions = partitions
         self._clock = clock
-        self.position = 0
-        """Of the last commit taken in, as far as this projector knows."""
+        self.blocked: set[StreamKey] = set()
+        """Streams that wait behind a dead letter, as far as this projector knows."""
 
     async def run(self) -> None:
         """Follow the events for ever. A store that cannot be reached is asked again."""
         while True:
             try:
-                generation = await self._views.prepare(
-                    self.projection.name, self.projection.tables, self._partitions
-                )
-                await self._follow(generation)
+                await self._follow(await self.live_generation())
             except StoreUnavailable as error:
                 logger.warning("projection %s waits: %s", self.projection.name, error)
                 await self._clock.sleep(RETRY_SECONDS)
+
+    async def live_generation(self) -> int:
+        """The generation that answers questions, made when there is none. Raises SchemaMismatch."""
+        return await self._views.prepare(
+            self.projection.name, self.projection.tables, self._partitions
+        )
 
     async def catch_up(self, generation: int) -> Progress:
         """Take in what is there by now and return how far that is.
@@ -66,61 +69,59 @@ class Projector:
         Raises StoreUnavailable, also when the generation is gone or somebody else feeds it.
         """
         while True:
-            progress, blocked = await self._state(generation)
+            progress = await self._state(generation)
             page = await self._subscription.read(progress.position)
             if not page:
                 return progress
-            await self._take_in(generation, progress, blocked, page)
+            await self._take_in(generation, progress, page)
 
     async def _follow(self, generation: int) -> None:
-        progress, blocked = await self._state(generation)
+        progress = await self._state(generation)
         while True:
             page = await self._subscription.wait(progress.position)
-            progress = await self._take_in(generation, progress, blocked, page)
+            progress = await self._take_in(generation, progress, page)
 
-    async def _state(self, generation: int) -> tuple[Progress, set[StreamKey]]:
-        """The checkpoint and the streams that wait behind a dead letter."""
+    async def _state(self, generation: int) -> Progress:
+        """Read the checkpoint, and the streams that wait behind a dead letter."""
         name, partition = self.projection.name, self._subscription.partition
         progress = await self._views.progress(name, generation, partition)
         if progress is None:
             raise StoreUnavailable(f"generation {generation} of {name} is gone")
-        self.position = progress.position
         letters = await self._views.dead_letters(name, generation, partition)
-        return progress, {each.stream for each in letters}
+        self.blocked = {each.stream for each in letters}
+        return progress
 
     async def _take_in(
         self,
         generation: int,
         progress: Progress,
-        blocked: set[StreamKey],
         page: Sequence[StoredCommit],
     ) -> Progress:
         """Bring the read model to the end of the page, a few commits a transaction."""
         for chunk in _chunks(page):
             try:
-                progress = await self._advance(generation, progress, blocked, chunk)
+                progress = await self._advance(generation, progress, chunk)
             except ValueError:
                 # One of them holds what the tables cannot: find out which, one at a time.
                 for commit in chunk:
-                    progress = await self._advance_alone(generation, progress, blocked, commit)
+                    progress = await self._advance_alone(generation, progress, commit)
         return progress
 
     async def _advance_alone(
-        self, generation: int, progress: Progress, blocked: set[StreamKey], commit: StoredCommit
+        self, generation: int, progress: Progress, commit: StoredCommit
     ) -> Progress:
         try:
-            return await self._advance(generation, progress, blocked, [commit])
+            return await self._advance(generation, progress, [commit])
         except ValueError as error:
             letter = _letter(commit, str(error))
             progress = await self._write(generation, progress, commit.position, [], [letter])
-            blocked.add(commit.stream)
+            self.blocked.add(commit.stream)
             return progress
 
     async def _advance(
         self,
         generation: int,
         progress: Progress,
-        blocked: set[StreamKey],
         chunk: Sequence[StoredCommit],
     ) -> Progress:
         writes: list[Write] = []
@@ -130,7 +131,7 @@ class Projector:
         for commit in chunk:
             if commit.aggregate_type not in self.projection.aggregate_types:
                 continue
-            if commit.stream in blocked or commit.stream in dead:
+            if commit.stream in self.blocked or commit.stream in dead:
                 letters.append(_letter(commit, ""))
                 continue
             try:
@@ -140,7 +141,7 @@ class Projector:
                 letters.append(_letter(commit, repr(error)))
                 dead.add(commit.stream)
         progress = await self._write(generation, progress, chunk[-1].position, writes, letters)
-        blocked |= dead
+        self.blocked |= dead
         return progress
 
     async def _write(
@@ -153,10 +154,11 @@ class Projector:
     ) -> Progress:
         reached = Progress(position, progress.revision)
         name, partition = self.projection.name, self._subscription.partition
-        step = Step(name, generation, partition, progress, reached, writes, letters)
+        step = Step(
+            name, generation, partition, progress, reached, self.projection.tables, writes, letters
+        )
         if not await self._views.advance(step):
             raise StoreUnavailable("the checkpoint was moved by somebody else")
-        self.position = position
         return reached
 
 

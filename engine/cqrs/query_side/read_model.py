@@ -90,9 +90,9 @@ class DeadLetter(msgspec.Struct, frozen=True):
 
 
 class Step(msgspec.Struct, frozen=True):
-    """What one transaction brings: rows, the new progress, dead letters that come and go.
+    """What one transaction brings: rows of `tables`, the new progress, dead letters.
 
-    `settled` are the positions of letters that are dead no more.
+    `settled` are the positions of letters that are dead no more; `letters` are the new ones.
     """
 
     projection: str
@@ -100,6 +100,7 @@ class Step(msgspec.Struct, frozen=True):
     partition: int
     expected: Progress
     reached: Progress
+    tables: Sequence[ReadTable] = ()
     writes: Sequence[Write] = ()
     letters: Sequence[DeadLetter] = ()
     settled: Sequence[int] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -53,9 +54,11 @@ class TakenOver(MemoryStore):
     async def acquire(self, partition: int, held: Lease | None = None) -> Lease:
         return await super().acquire(partition, None if self._forgetful else held)
 
-    async def append(self, lease: Lease, commits: Sequence[NewCommit]) -> None:
+    async def append(
+        self, lease: Lease, commits: Sequence[NewCommit], *more: Any, **named: Any
+    ) -> None:
         if not self._errors:
-            return await super().append(lease, commits)
+            return await super().append(lease, commits, *more, **named)
         await super().append(await super().acquire(lease.partition), self.theirs)
         raise self._errors.pop()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -34,11 +35,13 @@ class WatchedStore(MemoryStore):
         self.replayed: list[str] = []
         self.snapshots: list[tuple[int, int]] = []
 
-    async def append(self, lease: Lease, commits: Sequence[NewCommit]) -> None:
+    async def append(
+        self, lease: Lease, commits: Sequence[NewCommit], *more: Any, **named: Any
+    ) -> None:
         if self.races:
             self.races -= 1
             raise WrongExpectedVersion(frozenset(each.stream for each in commits))
-        await super().append(lease, commits)
+        await super().append(lease, commits, *more, **named)
 
     async def read_stream(
         self, stream: StreamKey, after_version: int, limit: int
@@ -101,13 +104,15 @@ class GatedStore(MemoryStore):
         self.seen = 0
         self.third = asyncio.Event()
 
-    async def append(self, lease: Lease, commits: Sequence[NewCommit]) -> None:
+    async def append(
+        self, lease: Lease, commits: Sequence[NewCommit], *more: Any, **named: Any
+    ) -> None:
         gate = self.gates[self.seen]
         self.seen += 1
         if self.seen == 3:
             self.third.set()
         await gate.wait()
-        await super().append(lease, commits)
+        await super().append(lease, commits, *more, **named)
 
 
 @pytest.mark.parametrize(("first", "second"), [(5, 5), (1, 9)])

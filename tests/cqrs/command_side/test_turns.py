@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,10 +26,12 @@ class HeldStore(MemoryStore):
         self.released = asyncio.Event()
         self.transactions: list[list[str]] = []
 
-    async def append(self, lease: Lease, commits: Sequence[NewCommit]) -> None:
+    async def append(
+        self, lease: Lease, commits: Sequence[NewCommit], *more: Any, **named: Any
+    ) -> None:
         self.transactions.append([each.aggregate_id for each in commits])
         await self.released.wait()
-        await super().append(lease, commits)
+        await super().append(lease, commits, *more, **named)
 
 
 def turns_of(counts: Sequence[int], size_max: int) -> list[str]:

@@ -1,0 +1,199 @@
+"""Process managers: reactions to events that send commands. They keep no state of their own.
+
+    commits after the checkpoint -> react(event) sends commands, awaits answers -> checkpoint
+
+The checkpoint moves once everything sent was answered, so a reaction runs at least once, and again
+after a crash. What it sends must therefore do no harm twice: ids are derived from the event, the
+manager, the target and a number (`Send.id`), so that a command sent again is answered as before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from engine.clock import Clock
+from engine.cqrs.codec import name_commit
+from engine.cqrs.event_store import StoredCommit
+from engine.cqrs.messages import Answer, Command, Event
+from engine.cqrs.query_side.projection import RecordedCommit
+from engine.cqrs.query_side.read_model import DeadLetter, Progress, ReadStore, Step
+from engine.cqrs.query_side.subscription import Subscription
+from engine.errors import (
+    DeadlineExceeded,
+    EngineClosed,
+    OutcomeUnknown,
+    Overloaded,
+    PartitionLost,
+    StoreUnavailable,
+    StreamKey,
+)
+
+logger = logging.getLogger(__name__)
+
+NAMESPACE: Final = uuid.UUID("5ec1c111-0000-4000-8000-000000000000")
+"""Of derived command ids; any constant will do, as long as it stays the same."""
+
+RETRY_SECONDS: Final = 0.2
+AGAIN: Final = (Overloaded, DeadlineExceeded, OutcomeUnknown, StoreUnavailable)
+"""Errors after which the same command is simply sent again: its id makes that safe."""
+
+Execute: TypeAlias = Callable[[Command], Awaitable[Answer]]
+
+
+class Send:
+    """What a reaction sends commands with, until each of them is answered."""
+
+    def __init__(
+        self, execute: Execute, manager: str, stream: StreamKey, version: int, clock: Clock
+    ) -> None:
+        """`stream` and `version` name the event that is reacted to."""
+        self._execute = execute
+        self._seed = f"{manager}/{stream[0]}/{stream[1]}/{version}"
+        self._clock = clock
+
+    def id(self, target: str, number: int = 0) -> str:
+        """The id of the command to `target`: the same whenever this event is reacted to."""
+        return uuid.uuid5(NAMESPACE, f"{self._seed}/{target}/{number}").hex
+
+    async def __call__(self, command: Command) -> Answer:
+        """Execute a command. Raises what no repetition would cure, and PartitionLost."""
+        while True:
+            try:
+                return await self._execute(command)
+            except AGAIN as error:
+                logger.info("%s is sent again: %s", type(command).__name__, error)
+                await self._clock.sleep(RETRY_SECONDS)
+
+
+React: TypeAlias = Callable[[str, Event, Send], Coroutine[Any, Any, None]]
+"""React to an event of the aggregate with that id."""
+
+
+@dataclass(frozen=True)
+class ProcessManager:
+    """Reacts to the events of some types. `name` is stored with its checkpoint.
+
+    Events of one aggregate are reacted to in order, those of several aggregates at once. An event
+    whose reaction raises becomes a dead letter, with what follows in its stream.
+    """
+
+    name: str
+    aggregate_type: str
+    events: tuple[type[Event], ...]
+    react: React
+
+
+class ManagerLoop:
+    """Runs one process manager over one partition, until cancelled or the engine closes."""
+
+    def __init__(
+        self,
+        manager: ProcessManager,
+        subscription: Subscription,
+        views: ReadStore,
+        execute: Execute,
+        partitions: int,
+        clock: Clock,
+    ) -> None:
+        self.manager = manager
+        self._subscription = subscription
+        self._views = views
+        self._execute = execute
+        self._partitions = partitions
+        self._clock = clock
+        self.position = 0
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await self._follow()
+            except StoreUnavailable as error:
+                logger.warning("%s waits: %s", self.manager.name, error)
+                await self._clock.sleep(RETRY_SECONDS)
+            except (PartitionLost, EngineClosed) as error:
+                # Whoever took the partition over reacts now.
+                logger.info("%s ends: %s", self.manager.name, error)
+                return
+
+    async def _follow(self) -> None:
+        name, partition = self.manager.name, self._subscription.partition
+        generation = await self._views.prepare(name, (), self._partitions)
+        progress = await self._views.progress(name, generation, partition)
+        assert progress is not None, "a manager is never rebuilt"
+        letters = await self._views.dead_letters(name, generation, partition)
+        if letters:
+            # Their cause may be mended: they are reacted to again at every start.
+            page = [(await self._subscription.read(each.position - 1, 1))[0] for each in letters]
+            letters = await self._react_to(page, set())
+            reached = Progress(progress.position, progress.revision + 1)
+            settled = [each.position for each in page]
+            step = Step(
+                name, generation, partition, progress, reached, letters=letters, settled=settled
+            )
+            if not await self._views.advance(step):
+                raise StoreUnavailable("the checkpoint was moved by somebody else")
+            progress = reached
+        blocked = {each.stream for each in letters}
+        while True:
+            self.position = progress.position
+            page = await self._subscription.wait(progress.position)
+            dead = await self._react_to(page, blocked)
+            reached = Progress(page[-1].position, progress.revision)
+            step = Step(name, generation, partition, progress, reached, letters=dead)
+            if not await self._views.advance(step):
+                raise StoreUnavailable("the checkpoint was moved by somebody else")
+            blocked |= {each.stream for each in dead}
+            progress = reached
+
+    async def _react_to(
+        self, page: Sequence[StoredCommit], blocked: set[StreamKey]
+    ) -> list[DeadLetter]:
+        """React to a page, one task a stream; return what could not be."""
+        streams: dict[StreamKey, list[StoredCommit]] = {}
+        for commit in page:
+            if commit.aggregate_type == self.manager.aggregate_type:
+                streams.setdefault(commit.stream, []).append(commit)
+        answers = await asyncio.gather(
+            *(self._react_in_order(own, stream in blocked) for stream, own in streams.items()),
+            return_exceptions=True,
+        )
+        dead: list[DeadLetter] = []
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+            dead += answer
+        return sorted(dead, key=lambda each: each.position)
+
+    async def _react_in_order(
+        self, commits: Sequence[StoredCommit], blocked: bool
+    ) -> list[DeadLetter]:
+        dead: list[DeadLetter] = []
+        for commit in commits:
+            reason = ""
+            if not blocked:
+                try:
+                    await self.react_to_commit(self._subscription.decode(commit))
+                    continue
+                except (PartitionLost, EngineClosed):
+                    raise
+                except Exception as error:
+                    logger.exception(
+                        "%s cannot react to %s", self.manager.name, name_commit(commit)
+                    )
+                    reason = repr(error)
+                    blocked = True
+            place = (commit.partition, commit.position)
+            dead.append(DeadLetter(*place, commit.aggregate_type, commit.aggregate_id, reason))
+        return dead
+
+    async def react_to_commit(self, commit: RecordedCommit) -> None:
+        """React to the events of one commit, in order."""
+        for version, event in enumerate(commit.events, commit.first_version):
+            if isinstance(event, self.manager.events):
+                send = Send(self._execute, self.manager.name, commit.stream, version, self._clock)
+                await self.manager.react(commit.aggregate_id, event, send)

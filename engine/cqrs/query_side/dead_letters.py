@@ -1,0 +1,78 @@
+"""Deal with the commits that a projection could not take in, once their cause was mended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from engine.cqrs.query_side.projection import Projection
+from engine.cqrs.query_side.read_model import DeadLetter, Progress, ReadStore, Step, Write
+from engine.cqrs.query_side.subscription import Subscription
+from engine.errors import StoreUnavailable
+
+
+async def settle(
+    projection: Projection,
+    generation: int,
+    subscription: Subscription,
+    views: ReadStore,
+    *,
+    skip: bool,
+) -> None:
+    """Take in the dead letters of one partition, stream by stream, each as far as it goes.
+
+    With `skip` the first letter of each stream is given up, not what follows. A projector that
+    runs meanwhile finds the revision raised and looks at the letters again. Raises StoreUnavailable.
+    """
+    name, partition = projection.name, subscription.partition
+    letters = await views.dead_letters(name, generation, partition)
+    by_stream = sorted(letters, key=lambda each: (each.stream, each.position))
+    for _, of_stream in groupby(by_stream, key=lambda each: each.stream):
+        own = list(of_stream)
+        writes: list[Write] = []
+        done: list[int] = [own.pop(0).position] if skip else []
+        left = own
+        for number, letter in enumerate(own):
+            try:
+                (commit,) = await subscription.read(letter.position - 1, 1)
+                writes += projection.project(subscription.decode(commit))
+            except StoreUnavailable:
+                raise
+            except Exception as error:
+                left = [_because(letter, error), *own[number + 1 :]]
+                break
+            done.append(letter.position)
+        else:
+            left = []
+        await _write(projection, generation, partition, views, writes, done, left)
+
+
+async def _write(
+    projection: Projection,
+    generation: int,
+    partition: int,
+    views: ReadStore,
+    writes: Sequence[Write],
+    done: Sequence[int],
+    left: Sequence[DeadLetter],
+) -> None:
+    progress = await views.progress(projection.name, generation, partition)
+    if progress is None:
+        raise StoreUnavailable(f"{projection.name} was rebuilt meanwhile; its letters are gone")
+    reached = Progress(progress.position, progress.revision + 1)
+    # The first that is left may have another reason now.
+    settled = [*done, *(each.position for each in left[:1])]
+    place = (projection.name, generation, partition, progress, reached)
+    step = Step(*place, projection.tables, writes, left[:1], settled)
+    if not await views.advance(step):
+        raise StoreUnavailable(f"{projection.name} went on meanwhile; try again")
+
+
+def _because(letter: DeadLetter, error: Exception) -> DeadLetter:
+    return DeadLetter(
+        letter.partition,
+        letter.position,
+        letter.aggregate_type,
+        letter.aggregate_id,
+        repr(error),
+    )

@@ -1,0 +1,177 @@
+"""The query side of one process, put together: a loop for each projection and partition.
+
+What is done to a projection while it is live is here too: rebuilding it beside itself, and dealing
+with its dead letters. Any process may do that; the one that projects notices by the checkpoint.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from engine.clock import Clock
+from engine.cqrs.aggregate import Registry
+from engine.cqrs.codec import Codec
+from engine.cqrs.event_store import EventReader
+from engine.cqrs.process_manager import Execute, ManagerLoop, ProcessManager
+from engine.cqrs.query_side.dead_letters import settle
+from engine.cqrs.query_side.inline import InlineProjections
+from engine.cqrs.query_side.projection import Projection
+from engine.cqrs.query_side.projector import Projector
+from engine.cqrs.query_side.read_model import DeadLetter, ReadStore
+from engine.cqrs.query_side.subscription import Feed, Subscription
+from engine.errors import ConfigError
+
+CATCH_UP_SECONDS: Final = 0.02
+
+
+class Lag(msgspec.Struct, frozen=True):
+    """How far behind the events one projection or process manager is in one partition.
+
+    `commits` behind the newest; `seconds` since the oldest of them was written, 0 when there is none.
+    """
+
+    name: str
+    partition: int
+    position: int
+    commits: int
+    seconds: float
+    dead_letters: int
+
+
+class QuerySide:
+    """Feeds read models and process managers. Nothing runs before `start`."""
+
+    def __init__(
+        self,
+        reader: EventReader,
+        registry: Registry,
+        places: Mapping[Projection, ReadStore],
+        feed: Feed,
+        clock: Clock,
+    ) -> None:
+        """`places` names every projection and the store of its rows."""
+        codecs = {name: Codec(each.events, each.upcasters) for name, each in registry.types.items()}
+        self._reader = reader
+        self._places = {each.name: (each, views) for each, views in places.items()}
+        self._clock = clock
+        self._subscriptions = [
+            Subscription(reader, codecs, number, feed, clock) for number in range(reader.partitions)
+        ]
+        self._managers: dict[str, ReadStore] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Run something until `close`."""
+        self._tasks.append(asyncio.create_task(work, name=name))
+
+    def start_projection(self, projection: Projection) -> None:
+        """Follow the events with it, in every partition."""
+        for subscription in self._subscriptions:
+            projector = self._projector(projection.name, subscription)
+            self.start(projector.run(), f"{projection.name}-{subscription.partition}")
+
+    def start_manager(self, manager: ProcessManager, execute: Execute, views: ReadStore) -> None:
+        """React to the events with it, in every partition."""
+        self._managers[manager.name] = views
+        for subscription in self._subscriptions:
+            loop = ManagerLoop(
+                manager, subscription, views, execute, len(self._subscriptions), self._clock
+            )
+            self.start(loop.run(), f"{manager.name}-{subscription.partition}")
+
+    def inline(self, partition: int, projections: Sequence[Projection]) -> InlineProjections | None:
+        """What the writer of a partition does in its transactions; None for nothing."""
+        subscription = self._subscriptions[partition]
+        projectors = [self._projector(each.name, subscription) for each in projections]
+        return InlineProjections(subscription, projectors) if projectors else None
+
+    async def lag(self) -> list[Lag]:
+        """How far behind everything is that has a checkpoint. Raises StoreUnavailable."""
+        found: list[Lag] = []
+        names = [(name, views) for name, (_, views) in self._places.items()]
+        for name, views in [*names, *self._managers.items()]:
+            generation = await self._live(name)
+            letters = await views.dead_letters(name, generation)
+            for subscription in self._subscriptions:
+                number = subscription.partition
+                progress = await views.progress(name, generation, number)
+                position = progress.position if progress is not None else 0
+                newest = await self._reader.read_position(number)
+                behind = await subscription.read(position, 1) if newest > position else []
+                age_us = self._clock.wall_us() - behind[0].committed_at_us if behind else 0
+                found.append(
+                    Lag(
+                        name,
+                        number,
+                        position,
+                        max(0, newest - position),
+                        max(0.0, age_us / 1_000_000),
+                        sum(each.partition == number for each in letters),
+                    )
+                )
+        return found
+
+    async def caught_up(self) -> None:
+        """Return once everything has seen what was committed before the call.
+
+        Raises StoreUnavailable.
+        """
+        newest = [await self._reader.read_position(each.partition) for each in self._subscriptions]
+        while any(each.position < newest[each.partition] for each in await self.lag()):
+            await self._clock.sleep(CATCH_UP_SECONDS)
+
+    async def rebuild(self, name: str) -> None:
+        """Build a projection anew beside the live one, then swap. Reading goes on meanwhile.
+
+        Raises ConfigError for an unknown name, StoreUnavailable.
+        """
+        projection, views = self._place(name)
+        generation = await views.draft(name, projection.tables, len(self._subscriptions))
+        projectors = [self._projector(name, each) for each in self._subscriptions]
+        for each in projectors:
+            await each.catch_up(generation)
+        await views.promote(name, generation)
+        # An inline projection is fed by the next transaction only: what came meanwhile is due now.
+        await asyncio.gather(*(each.catch_up(generation) for each in projectors))
+
+    async def dead_letters(self, name: str) -> list[DeadLetter]:
+        """What a projection or manager could not take in. Raises ConfigError, StoreUnavailable."""
+        views = self._managers.get(name) or self._place(name)[1]
+        return await views.dead_letters(name, await self._live(name))
+
+    async def retry(self, name: str, *, skip: bool = False) -> int:
+        """Take a projection's dead letters in, without the poisoned ones themselves when `skip`.
+
+        Returns how many are left. Raises ConfigError for an unknown name, StoreUnavailable.
+        """
+        projection, views = self._place(name)
+        generation = await self._live(name)
+        for subscription in self._subscriptions:
+            await settle(projection, generation, subscription, views, skip=skip)
+        return len(await views.dead_letters(name, generation))
+
+    async def close(self) -> None:
+        """Stop everything. Idempotent; what was cut off is done again at the next start."""
+        for each in self._tasks:
+            each.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _place(self, name: str) -> tuple[Projection, ReadStore]:
+        if name not in self._places:
+            known = ", ".join(self._places) or "none"
+            raise ConfigError(f"there is no projection {name!r}; there is: {known}")
+        return self._places[name]
+
+    def _projector(self, name: str, subscription: Subscription) -> Projector:
+        projection, views = self._places[name]
+        return Projector(projection, subscription, views, len(self._subscriptions), self._clock)
+
+    async def _live(self, name: str) -> int:
+        if name in self._managers:
+            return await self._managers[name].prepare(name, (), len(self._subscriptions))
+        projection, views = self._places[name]
+        return await views.prepare(name, projection.tables, len(self._subscriptions))

@@ -1,0 +1,116 @@
+"""Gives back what was reserved and not paid in time. It keeps no state: due holds are looked up.
+
+    orders: held, and its time is up --> Release(if_due), or CancelOrder(if_due) for an order's line
+
+The stock decides by its own clock whether a hold is due, so a lagging read model, a clock that
+was set, a second one of these or one that starts anew can only be late or be refused.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from engine.clock import Clock
+from engine.cqrs.event_store import Value
+from engine.cqrs.messages import Command, Outcome, Rejected
+from engine.cqrs.process_manager import NAMESPACE
+from engine.cqrs.query_side.read_model import ReadStore, Select
+from engine.errors import EngineClosed, PartitionLost, SeckillError
+from engine.inventory.commands import Release
+from engine.inventory.order_messages import CancelOrder
+from engine.inventory.stock import SECOND_US
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS: Final = 0.5
+"""How often it looks: a hold is given back about that long after its time, plus the lag."""
+
+HOLDS_AT_ONCE: Final = 2_000
+ORDER_IS_OVER: Final = frozenset({"ended", "unknown_order"})
+
+ExecuteMany = Callable[[Sequence[Command]], Awaitable[list[Outcome]]]
+
+
+class HoldExpiry:
+    """Looks for due holds until cancelled, or until the engine closes."""
+
+    def __init__(self, views: ReadStore, execute_many: ExecuteMany, clock: Clock) -> None:
+        self._views = views
+        self._execute_many = execute_many
+        self._clock = clock
+
+    async def run(self) -> None:
+        while True:
+            found = 0
+            try:
+                found = await self.give_back_due()
+            except (EngineClosed, PartitionLost):
+                return
+            except SeckillError as error:
+                logger.warning("due holds wait: %s", error)
+            # After a full page the next one is due as soon as the projection has seen this one.
+            await self._clock.sleep(LOOK_SECONDS if found < HOLDS_AT_ONCE else LOOK_SECONDS / 10)
+
+    async def give_back_due(self) -> int:
+        """Look once; return how many holds were found due. Raises StoreUnavailable, EngineClosed."""
+        now_us = self._clock.wall_us()
+        due = await self._views.select(
+            Select(
+                "orders",
+                {"state": "held"},
+                at_most=("held_until_us", now_us),
+                order_by=("held_until_us",),
+                limit=HOLDS_AT_ONCE,
+            )
+        )
+        # Another second, another try: a refusal ("not due") is remembered under its id.
+        attempt = now_us // SECOND_US
+        alone = [each for each in due if not each["order_id"]]
+        lines = [each for each in due if each["order_id"]]
+        await self._send([_release(each, attempt) for each in alone])
+        if lines:
+            await self._end_orders(lines, attempt)
+        return len(due)
+
+    async def _end_orders(self, lines: list[dict[str, Value]], attempt: int) -> None:
+        """Cancel the orders of due lines; checkout gives their lines back.
+
+        A line of an order that is over already is a stray of a second checkout: given back here.
+        """
+        orders = list(dict.fromkeys(str(each["order_id"]) for each in lines))
+        outcomes = await self._send(
+            [CancelOrder(_id("cancel", each, attempt), each, if_due=True) for each in orders]
+        )
+        over = {
+            order
+            for order, outcome in zip(orders, outcomes, strict=True)
+            if isinstance(outcome, Rejected) and outcome.reason in ORDER_IS_OVER
+        }
+        await self._send([_release(each, attempt) for each in lines if each["order_id"] in over])
+
+    async def _send(self, commands: Sequence[Command]) -> list[Outcome]:
+        """Send commands. What fails is found due again; only an engine that is gone ends it."""
+        outcomes = await self._execute_many(commands) if commands else []
+        for each in outcomes:
+            if isinstance(each, EngineClosed | PartitionLost):
+                raise each
+        return outcomes
+
+
+def _release(row: dict[str, Value], attempt: int) -> Release:
+    sku, reservation_id = str(row["sku"]), str(row["reservation_id"])
+    until = f"{reservation_id}/{row['held_until_us']}"
+    return Release(
+        _id("release", f"{sku}/{until}", attempt),
+        sku,
+        reservation_id,
+        if_due=True,
+        order_id=str(row["order_id"]),
+    )
+
+
+def _id(verb: str, target: str, attempt: int) -> str:
+    return uuid.uuid5(NAMESPACE, f"hold-expiry/{verb}/{target}/{attempt}").hex
