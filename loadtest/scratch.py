@@ -37,7 +37,7 @@ def scratch_store(settings: Settings, folder: Path) -> Iterator[Settings]:
         try:
             yield _at(settings, f"sqlite:{path}")
         finally:
-            for each in folder.glob(f"{path.name}*"):
+            for each in folder.glob(f"{path.stem}*"):
                 each.unlink()
     else:
         yield settings

@@ -71,13 +71,13 @@ async def states(engine: Engine, buyer: str) -> list[str]:
 
 async def until_step(engine: Engine, order_id: str, step: str) -> Order:
     while (order := await engine.queries.order(order_id)) is None or order.step != step:  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
     return order
 
 
 async def until_available(engine: Engine, sku: str, units: int) -> None:
     while (row := await engine.stock(sku)) is None or row.available != units:  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("mode", ["async", "inline"])

@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from engine.config import load_settings
+from engine.config import COMMAND_SIDE_KEYS, load_settings
 from engine.cqrs.messages import Event, Rejected
 from engine.engine import Engine
 from engine.inventory.audit import audit
@@ -104,7 +104,7 @@ class HoldsMachine(RuleBasedStateMachine):
         return self.runner.run(main())
 
     async def _open(self) -> Engine:
-        settings = load_settings(None, {"store.url": "memory:"}, {})
+        settings = load_settings(None, {**COMMAND_SIDE_KEYS, "store.url": "memory:"}, {})
         engine = await self.stack.enter_async_context(open_engine(settings, clock=self.clock))
         await engine.open_sale(SKU, stock=6, limit_per_buyer=LIMIT, hold_seconds=HOLD_SECONDS)
         return engine
