@@ -103,6 +103,20 @@ async def open_reader(store_url: str) -> EventReader:
     return await SqliteReader.open(path)
 
 
+@asynccontextmanager
+async def open_queries(settings: Settings) -> AsyncIterator[Queries]:
+    """Open a store's read models without selling; an engine may be feeding them meanwhile.
+
+    Raises what `open_reader` raises.
+    """
+    async with AsyncExitStack() as opened:
+        reader = await open_reader(settings.store.url)
+        opened.push_async_callback(reader.close)
+        places = await _open_places(settings.query_side, settings.store.url, opened)
+        query_side = QuerySide(reader, sale_registry(), places, Feed(), SystemClock())
+        yield Queries(reader, query_side, {each.name: views for each, views in places.items()})
+
+
 async def initialise_store(settings: Settings, registry: Registry | None = None) -> StoreInfo:
     """Make the store that `settings` name ready, or find that it is; a store in use is left alone.
 
