@@ -53,6 +53,7 @@ class Queries:
     ) -> None:
         """`places` names the read models that are kept, and the store of their rows."""
         self._reader = reader
+        self.query_side = query_side
         self._places = places
         self._order_codec = Codec(ORDER.events, ORDER.upcasters)
         self.lag = query_side.lag

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from engine.cqrs.messages import Rejected
 from engine.engine import Engine
 from engine.errors import ConfigError
 from engine.inventory.audit import audit
-from engine.inventory.checkout import line_id
+from engine.inventory.checkout import CHECKOUT, line_id
 from engine.inventory.events import HoldExpired, Reserved
 from engine.inventory.hold_expiry import HoldExpiry
 from engine.inventory.order import Order
@@ -265,3 +266,52 @@ async def test_what_a_killed_process_left_undone_is_finished_by_the_next(url: st
     async with shop(url) as engine:
         await engine.queries.caught_up()
         assert [each.dead_letters for each in await engine.queries.lag()] == [0, 0, 0]
+
+
+async def test_two_checkouts_and_two_expiries_at_once_do_nothing_twice(url: str) -> None:
+    clock = JumpingClock()
+    async with shop(url, clock=clock) as engine:
+        for sku in ("A", "B", "C"):
+            await engine.open_sale(sku, stock=20, hold_seconds=60)
+        # The same manager under another name has a checkpoint of its own: it reacts to every event
+        # that the first one reacted to, and its commands have other ids.
+        views = engine.queries._place("orders")
+        query_side = engine.queries.query_side
+        second = replace(CHECKOUT, name="second-checkout")
+        query_side.start_manager(second, engine.execute, views)
+        expiries = [HoldExpiry(views, engine.execute_many, clock) for _ in range(2)]
+
+        async def order(n: int) -> None:
+            lines = {"A": 1 + n % 2, "B": 1} if n % 3 else {"B": 2, "C": 1}
+            placed = await engine.place_order(f"o{n}", buyer=f"b{n}", lines=lines)
+            assert isinstance(placed, Order)
+            if placed.step == "awaiting_payment" and n % 4 == 0:
+                await engine.pay_order(f"o{n}")
+            elif n % 4 == 1:
+                await engine.cancel_order(f"o{n}")
+
+        await asyncio.gather(*(order(n) for n in range(40)))
+        await engine.queries.caught_up()
+        clock.jump(61)
+        await asyncio.gather(*(each.give_back_due() for each in expiries))
+        bought = {"A": 0, "B": 0, "C": 0}
+        for n in range(40):
+            state = await engine.queries.order(f"o{n}")
+            assert state is not None
+            ended = await until_step(
+                engine,
+                f"o{n}",
+                "confirmed" if state.step in ("confirming", "confirmed") else "released",
+            )
+            for line in ended.lines if ended.step == "confirmed" else ():
+                bought[line.sku] += line.quantity
+        assert sum(bought.values()) > 0
+        for sku, units in bought.items():
+            await until_available(engine, sku, 20 - units)
+            row = await engine.stock(sku)
+            assert row is not None
+            assert (row.reserved, row.paid) == (0, units)
+        await engine.queries.caught_up()
+        assert sum(each.dead_letters for each in await engine.queries.lag()) == 0
+        report = await audit(engine.reader)
+        assert report.ok, report.checks
