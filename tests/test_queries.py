@@ -142,6 +142,23 @@ async def test_a_read_model_is_rebuilt_while_the_sale_goes_on(url: str, mode: st
             await engine.queries.rebuild("nope")
 
 
+async def test_an_inline_read_model_is_whole_when_its_rebuild_returns(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with shop(url, "inline") as engine:
+        await engine.open_sale("PHONE", stock=10)
+        views = engine.queries._place("orders")
+        promote = views.promote
+
+        async def sell_and_promote(projection: str, generation: int) -> None:
+            await buy(engine, "between")
+            await promote(projection, generation)
+
+        monkeypatch.setattr(views, "promote", sell_and_promote)
+        await engine.queries.rebuild("orders")
+        assert await states(engine, "between") == ["final"]
+
+
 async def test_a_hold_is_given_back_when_its_time_is_up_and_not_before(url: str) -> None:
     clock = JumpingClock()
     async with shop(url, clock=clock) as engine:
