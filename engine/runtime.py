@@ -130,7 +130,8 @@ async def initialise_store(settings: Settings, registry: Registry | None = None)
         from engine.stores.mysql_url import parse_mysql_url
 
         layout = Layout(settings.store.partitions, registry.tables)
-        await initialise(parse_mysql_url(settings.store.url), layout)
+        strict = settings.store.durability == "strict"
+        await initialise(parse_mysql_url(settings.store.url), layout, strict=strict)
         async with AsyncExitStack() as opened:
             places = await _open_places(settings.query_side, settings.store.url, opened)
             for projection, views in places.items():

@@ -15,6 +15,7 @@ from engine.errors import ConfigError, SchemaMismatch, StoreUnavailable
 from engine.stores import mysql_sql as sql
 from engine.stores.layout import Layout, check_layout
 from engine.stores.mysql_connection import MysqlConnection, code_of
+from engine.stores.mysql_server import check_server, read_server
 from engine.stores.mysql_url import MysqlAddress
 
 SCHEMA_VERSION: Final = 3
@@ -47,7 +48,7 @@ def statements_of(script: str) -> list[str]:
     return [each for part in code.split(";\n") if (each := part.strip().rstrip(";"))]
 
 
-async def initialise(address: MysqlAddress, layout: Layout) -> None:
+async def initialise(address: MysqlAddress, layout: Layout, *, strict: bool = True) -> None:
     """Make the database a store, or find that it is one already; then nothing changes.
 
     Raises ConfigError (address, missing rights), SchemaMismatch (another version, partition count
@@ -55,6 +56,8 @@ async def initialise(address: MysqlAddress, layout: Layout) -> None:
     """
     connection = await MysqlConnection.open(address)
     try:
+        # First: a store on a server that is then refused would keep its number of partitions.
+        check_server(await read_server(connection), address, strict=strict)
         if await _has_meta(connection):
             check_layout(await read_layout(connection, address), layout, str(address))
         for statement in statements_of(await asyncio.to_thread(schema_sql)):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from engine.config import Settings, load_settings
 from engine.errors import ConfigError, SchemaMismatch
 from engine.inventory.stock_table import STOCK_TABLE
 from engine.runtime import initialise_store, open_engine, open_reader
+from engine.stores import mysql_schema
 from engine.stores.layout import Layout
+from engine.stores.mysql_connection import MysqlConnection
 from engine.stores.mysql_schema import initialise, schema_sql, statements_of
+from engine.stores.mysql_server import MysqlServer, read_server
 from engine.stores.mysql_sql import create_table
 from engine.stores.mysql_url import parse_mysql_url
 from engine.testing.mariadb_server import MariadbServer
@@ -130,3 +134,27 @@ async def test_what_the_user_may_not_do_is_said_in_one_line(
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "pw" not in str(caught.value)
+
+
+async def test_a_server_that_is_refused_is_left_as_it_was(
+    mariadb: MariadbServer, mariadb_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    careless = msgspec.structs.replace(
+        await _server_of(mariadb_url), gaps=("sync_binlog = 0 (needs 1)",)
+    )
+
+    async def read_careless(connection: MysqlConnection) -> MysqlServer:
+        return careless
+
+    monkeypatch.setattr(mysql_schema, "read_server", read_careless)
+    with pytest.raises(ConfigError, match="can lose acknowledged orders"):
+        await initialise_store(settings_for(mariadb_url))
+    assert await mariadb.query("SHOW TABLES", database_of(mariadb_url)) == ""
+
+
+async def _server_of(url: str) -> MysqlServer:
+    connection = await MysqlConnection.open(parse_mysql_url(url))
+    try:
+        return await read_server(connection)
+    finally:
+        connection.close()
