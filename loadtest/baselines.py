@@ -48,27 +48,30 @@ ROWS_PER_INSERT: Final = 1_000
 class Pool:
     """A fixed number of connections, handed out to whoever waited longest."""
 
-    def __init__(self, connections: Sequence[MysqlConnection]) -> None:
-        self._all = connections
+    def __init__(self, address: MysqlAddress, connections: Sequence[MysqlConnection]) -> None:
+        self._address = address
         self._free = list(connections)
         # Fair, unlike a queue: who gives a connection back cannot take it before those who wait.
         self._turns = asyncio.Semaphore(len(connections))
 
     @classmethod
     async def open(cls, address: MysqlAddress, size: int) -> Pool:
-        return cls([await MysqlConnection.open(address) for _ in range(size)])
+        return cls(address, [await MysqlConnection.open(address) for _ in range(size)])
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[MysqlConnection]:
         async with self._turns:
             taken = self._free.pop()
             try:
+                if taken.closed:
+                    # One order failed on it; those after it are no worse off.
+                    taken = await MysqlConnection.open(self._address)
                 yield taken
             finally:
                 self._free.append(taken)
 
     def close(self) -> None:
-        for each in self._all:
+        for each in self._free:
             each.close()
 
 

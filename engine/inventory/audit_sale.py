@@ -241,7 +241,7 @@ class Sku:
                 self.reserved -= quantity
                 self.available += quantity
                 if hold is not None and self.limit:
-                    self.bought[hold.buyer] -= quantity
+                    self.bought[hold.buyer] = self.bought.get(hold.buyer, 0) - quantity
                 if hold is not None and event.expired:
                     early(checks.holds, self._at(version), hold, at_us)
             case Extended(held_until_us=until_us):

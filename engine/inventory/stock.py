@@ -187,7 +187,8 @@ def _decide_hold(state: Stock, command: Confirm | Release | ExtendHold, at_us: i
         case ExtendHold(id=id):
             if hold.extended:
                 return ALREADY_EXTENDED
-            return (HoldExtended(id, name, at_us + state.hold_us),)
+            # Never shorter, also when another machine's clock says that it is earlier.
+            return (HoldExtended(id, name, max(hold.until_us, at_us + state.hold_us)),)
 
 
 def _decide_ended(state: Stock, command: Confirm | Release | ExtendHold) -> Answer:

@@ -119,7 +119,7 @@ class MysqlStore(MysqlReads):
             raise StoreUnavailable("the store is closed")
         if (old := self._writers.pop(partition, None)) is not None:
             old.close()
-        writer = await MysqlConnection.open(
+        writer = await MysqlConnection.reopen(
             self._address, f"SET SESSION wait_timeout = {WRITER_IDLE_SECONDS}"
         )
         try:
@@ -165,6 +165,9 @@ class MysqlStore(MysqlReads):
             self._failpoint(AFTER_COMMIT)
         except BaseException as error:
             writer.close()
+            if not isinstance(error, Exception):
+                # Whoever cancels wants an end, not another try.
+                raise
             raise CommitOutcomeUnknown(f"failed at or after COMMIT: {error}") from error
 
     async def save_snapshot(self, snapshot: StoredSnapshot) -> None:

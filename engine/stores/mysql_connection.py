@@ -113,6 +113,17 @@ class MysqlConnection:
         await connection.run_all([*SESSION, *session])
         return connection
 
+    @classmethod
+    async def reopen(cls, address: MysqlAddress, *session: str) -> MysqlConnection:
+        """`open` for a store that is in use: a login refused meanwhile may be put right again.
+
+        Raises StoreUnavailable.
+        """
+        try:
+            return await cls.open(address, *session)
+        except ConfigError as error:
+            raise StoreUnavailable(str(error)) from error
+
     @property
     def closed(self) -> bool:
         return self._raw is None

@@ -87,7 +87,7 @@ class MysqlReads:
                     # The server may have dropped it long ago; reading twice harms nobody.
                     if code_of(error) not in GONE:
                         raise
-            self._reader = await MysqlConnection.open(self._address)
+            self._reader = await MysqlConnection.reopen(self._address)
             return (await self._reader.run(statement, READ_SECONDS_MAX)).rows
 
 

@@ -63,9 +63,15 @@ def parse_mysql_url(url: str) -> MysqlAddress:
 
     Raises ConfigError, which never shows the password.
     """
-    parts = urlsplit(url)
     try:
-        port = parts.port or PORT
+        parts = urlsplit(url)
+    except ValueError:
+        # It tells of the password, which may hold what looks like an address.
+        raise ConfigError(f"the store URL cannot be read; {_form()}") from None
+    try:
+        port = PORT if parts.port is None else parts.port
+        if port == 0:
+            raise ValueError
     except ValueError:
         raise ConfigError(f"the port of the store URL must be from 1 to 65535; {_form()}") from None
     database = unquote(parts.path.removeprefix("/"))

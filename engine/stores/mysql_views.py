@@ -134,7 +134,7 @@ class MysqlViews:
             if self._closed:
                 raise StoreUnavailable("the store is closed")
             if self._connection.closed:
-                self._connection = await MysqlConnection.open(self._address)
+                self._connection = await MysqlConnection.reopen(self._address)
             yield self._connection
 
 

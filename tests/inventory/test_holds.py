@@ -151,3 +151,10 @@ def test_what_is_malformed_is_refused_at_the_door(command: Command, words: str) 
 def test_refusals_are_values() -> None:
     (answer,) = held().when(Confirm("c9", SKU, "c8")).answers
     assert isinstance(answer, Rejected)
+
+
+def test_an_extension_never_takes_time_away() -> None:
+    """Another machine's clock may be behind the one that the reservation was decided by."""
+    held().when(ExtendHold("c2", SKU, "c1"), at_us=-MINUTE_US // 2).then(
+        HoldExtended("c2", "c1", MINUTE_US)
+    )

@@ -2,21 +2,60 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from engine.cqrs.event_store import EventStore
+from engine.errors import ConfigError, StoreUnavailable
 from engine.stores.failpoint import Failpoint, no_failpoint
 from engine.stores.layout import Layout
 from engine.stores.mysql import MysqlStore
+from engine.stores.mysql_connection import Answer, MysqlConnection
 from engine.stores.mysql_schema import initialise
 from engine.stores.mysql_url import parse_mysql_url
-from engine.testing.store_contract import TABLES, EventStoreContract
+from engine.testing.store_contract import TABLES, EventStoreContract, commit
 
 
 class TestMysqlStore(EventStoreContract):
     @pytest.fixture(autouse=True)
     def _place(self, mariadb_url: str) -> None:
         self.address = parse_mysql_url(mariadb_url)
+
+    async def test_who_cancels_at_commit_gets_an_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async with self.store() as store:
+            lease = await store.acquire(0)
+            run, asked = MysqlConnection.run, asyncio.Event()
+
+            async def hang_at_commit(self: MysqlConnection, statement: str, *more: float) -> Answer:
+                if statement == "COMMIT":
+                    asked.set()
+                    await asyncio.Event().wait()
+                return await run(self, statement, *more)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(MysqlConnection, "run", hang_at_commit)
+                appending = asyncio.create_task(store.append(lease, [commit("a", 1)]))
+                await asked.wait()
+                appending.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await appending
+            # What became of it is asked of a new connection, as ever.
+            assert (await store.acquire(0, lease)).position == 0
+
+    async def test_a_login_refused_while_in_use_is_an_outage(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with self.store() as store:
+
+            async def refused(*_: object) -> MysqlConnection:
+                raise ConfigError("wrong user or password")
+
+            with monkeypatch.context() as patch:
+                patch.setattr(MysqlConnection, "open", refused)
+                with pytest.raises(StoreUnavailable, match="wrong user"):
+                    await store.acquire(0)
+            await store.acquire(0)
 
     async def open_store(
         self, *, partitions: int = 1, failpoint: Failpoint = no_failpoint

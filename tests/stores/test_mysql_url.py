@@ -37,6 +37,8 @@ def test_a_url_names_everything(url: str, address: MysqlAddress) -> None:
         ("mysql://u:secret@/db", "names no host"),
         ("mysql:/db", "names no user and no host"),
         ("mysql://u:secret@h:99999/db", "port of the store URL must be from 1 to 65535"),
+        ("mysql://u:secret@h:0/db", "port of the store URL must be from 1 to 65535"),
+        ("mysql://u:[secret@h/db", "the store URL cannot be read"),
         ("mysql://u:secret@h/db/x", "'db/x' is no name of a database"),
         ("mysql://u:secret@h/db?ssl=1", "unknown option ssl"),
         ("mysql://u:secret@h/db?tls=yes", "tls in the store URL must be off, on, unverified"),
