@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from engine.clock import Clock
 from engine.cqrs.messages import Answer, Command, Event, Rejected
@@ -25,8 +25,9 @@ from engine.errors import (
 )
 from engine.inventory.commands import Reserve
 from engine.inventory.events import Reserved
+from engine.inventory.order_messages import OrderPlaced
 from loadtest.latency import LatencyRecorder
-from loadtest.workload import Sending, Workload
+from loadtest.workload import Order, Sending, Workload
 
 ATTEMPTS_MAX: Final = 50
 """Sendings of one order before it is given up. With the engine's hint of 0.1 s that is 5 seconds."""
@@ -37,14 +38,28 @@ RETRY_SECONDS: Final = 0.1
 SAMPLES_MAX: Final = 5
 """Errors kept word by word; the others are only counted."""
 
+Accepted: TypeAlias = Callable[[int, Order, tuple[Event, ...]], None]
+
 _OPEN, _ACCEPTED, _REFUSED = 0, 1, 2
 
 
 class History(Protocol):
     """Where orders are noted before they are sent and when they are answered."""
 
-    def invoke(self, orders: list[Reserve], /) -> None: ...
-    def answered(self, command_id: str, outcome: Reserved | Rejected | SeckillError, /) -> None: ...
+    def invoke(self, orders: list[Order], /) -> None: ...
+    def answered(self, order: Order, outcome: Answer | SeckillError, /) -> None: ...
+
+
+class Payments:
+    """What became of accepted orders that are held: counts of orders, but for `units` by SKU.
+
+    paid, too_late   what payments were answered     waiting          those that are still to pay
+    left             buyers who do not pay           accepted_before  accepted by an earlier run
+    """
+
+    def __init__(self) -> None:
+        self.paid = self.too_late = self.left = self.waiting = self.accepted_before = 0
+        self.units: dict[str, int] = {}
 
 
 class Tally:
@@ -62,6 +77,7 @@ class Tally:
         self.sold: dict[str, int] = dict.fromkeys(workload.skus, 0)
         self.samples: list[str] = []
         self.latency = LatencyRecorder()
+        self.payments = Payments()
         self.first_sent = self.last_answered = 0.0
         self._answers = bytearray(workload.orders)
 
@@ -80,8 +96,11 @@ class Tally:
         """From the first order sent to the last one answered; never zero."""
         return max(self.last_answered - self.first_sent, 1e-9)
 
-    def count(self, number: int, order: Reserve, answer: Answer) -> None:
-        """Count a definite answer to order `number`; a repeat must get the first answer again."""
+    def count(self, number: int, order: Order, answer: Answer) -> bool:
+        """Count a definite answer to order `number`; a repeat must get the first answer again.
+
+        True when the order was accepted now, for the first time in this run.
+        """
         if isinstance(answer, Rejected):
             if self._is_first(number, order, _REFUSED):
                 self.rejected[answer.reason] += 1
@@ -90,7 +109,13 @@ class Tally:
             self.fail(f"order {order.id!r} was answered with another order's {answer!r}")
         elif self._is_first(number, order, _ACCEPTED):
             self.accepted += 1
-            self.sold[order.aggregate_id] += order.quantity
+            if isinstance(order, Reserve):
+                self.sold[order.aggregate_id] += order.quantity
+            else:
+                for line in order.lines:
+                    self.sold[line.sku] += line.quantity
+            return True
+        return False
 
     def fail(self, what: str) -> None:
         """Count an order that ended in an error, and keep the first few in words."""
@@ -98,7 +123,7 @@ class Tally:
         if len(self.samples) < SAMPLES_MAX:
             self.samples.append(what)
 
-    def _is_first(self, number: int, order: Reserve, answer: int) -> bool:
+    def _is_first(self, number: int, order: Order, answer: int) -> bool:
         before = self._answers[number]
         if before == _OPEN:
             self._answers[number] = answer
@@ -112,8 +137,10 @@ class Tally:
         return False
 
 
-def _is_own(order: Reserve, answer: tuple[Event, ...]) -> bool:
+def _is_own(order: Order, answer: tuple[Event, ...]) -> bool:
     event = answer[0]
+    if not isinstance(order, Reserve):
+        return event == OrderPlaced(order.id, order.buyer, order.lines)
     return (
         type(event) is Reserved
         and event.command_id == order.id
@@ -135,6 +162,8 @@ class Crowd:
         history: History | None = None,
     ) -> None:
         self.tally = Tally(workload)
+        self.when_accepted: Accepted | None = None
+        """Called for every order that is accepted, with its number and answer."""
         self._workload = workload
         self._execute = execute
         self._clock = clock
@@ -199,14 +228,15 @@ class Crowd:
             tally.latency.record(now - due)
             tally.last_answered = now
 
-    def _count(self, number: int, order: Reserve, answer: Answer) -> None:
-        self.tally.count(number, order, answer)
+    def _count(self, number: int, order: Order, answer: Answer) -> None:
+        is_new = self.tally.count(number, order, answer)
         if self._history is not None:
-            outcome = answer[0] if isinstance(answer, tuple) else answer
-            assert isinstance(outcome, Reserved | Rejected)
-            self._history.answered(order.id, outcome)
+            self._history.answered(order, answer)
+        if is_new and self.when_accepted is not None:
+            assert isinstance(answer, tuple)
+            self.when_accepted(number, order, answer)
 
-    async def _retry(self, order: Reserve, error: SeckillError) -> Answer | None:
+    async def _retry(self, order: Order, error: SeckillError) -> Answer | None:
         """Send an order again until it has a definite answer; None when it got none."""
         in_doubt = False
         for attempt in range(1, ATTEMPTS_MAX + 1):
@@ -232,11 +262,11 @@ class Crowd:
         self._give_up(order, error, in_doubt)
         return None
 
-    def _give_up(self, order: Reserve, error: SeckillError, in_doubt: bool) -> None:
+    def _give_up(self, order: Order, error: SeckillError, in_doubt: bool) -> None:
         # An earlier attempt may have gone through, whatever the last one says.
         outcome = OutcomeUnknown(order.id) if in_doubt else error
         if self._history is not None:
-            self._history.answered(order.id, outcome)
+            self._history.answered(order, outcome)
         if in_doubt:
             self.tally.unknown += 1
         elif self.stopped and isinstance(error, Overloaded | DeadlineExceeded):

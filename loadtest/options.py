@@ -30,6 +30,11 @@ Three SKUs of unlike popularity, mixed quantities, orders sent twice, buyers arr
 --quantity 1:7,2:2,5:1 --duplicates 0.05 --arrival poisson \\
 --seconds 10 --seed 7 --out runs/mixed
 
+Carts of one to three SKUs, held for 3 s; three buyers of ten leave without paying, one pays too late:
+
+> seckill simulate --skus 10 --cart-size 1-3 --hold-seconds 3 \\
+--pay-rate 0.6 --late-payments 0.1 --arrival poisson
+
 A run that was killed goes on when the same command is given again, with the same --out.
 """
 
@@ -132,6 +137,46 @@ Duplicates: TypeAlias = Annotated[
         "duplicates",
         DEFAULTS.duplicates,
         metavar="SHARE",
+    ),
+]
+HoldSeconds: TypeAlias = Annotated[
+    int | None,
+    _option(
+        "How long an accepted order is held until it is paid or given back; 0: it is final.",
+        SALE,
+        "hold_seconds",
+        DEFAULTS.hold_seconds,
+        metavar="SECONDS",
+    ),
+]
+PayRate: TypeAlias = Annotated[
+    float | None,
+    _option(
+        "Share of the buyers with a held order who pay in time.",
+        CROWD,
+        "pay_rate",
+        DEFAULTS.pay_rate,
+        metavar="SHARE",
+    ),
+]
+LatePayments: TypeAlias = Annotated[
+    float | None,
+    _option(
+        "Share of them who pay when the time is up. Who neither pays in time nor late, leaves.",
+        CROWD,
+        "late_payments",
+        DEFAULTS.late_payments,
+        metavar="SHARE",
+    ),
+]
+CartSize: TypeAlias = Annotated[
+    str | None,
+    _option(
+        "Different SKUs of one order, written like --quantity; an order of several is taken whole "
+        "or not at all. Needs --hold-seconds.",
+        CROWD,
+        default=DEFAULTS.cart_size,
+        metavar="SPEC",
     ),
 ]
 Seed: TypeAlias = Annotated[

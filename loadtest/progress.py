@@ -86,7 +86,17 @@ def describe(tally: Tally, workload: Workload, rate: float) -> str:
     return (
         f"{tally.answered:,} of {workload.rows:,} orders answered, {rate:,.0f}/s; "
         f"{sold:,} of {workload.stock * len(workload.skus):,} units sold, "
-        f"{tally.rejected.total():,} refused; p99 {p99:,.1f} ms"
+        f"{tally.rejected.total():,} refused; p99 {p99:,.1f} ms{_describe_payments(tally)}"
+    )
+
+
+def _describe_payments(tally: Tally) -> str:
+    payments = tally.payments
+    if not (payments.paid or payments.waiting or payments.left or payments.too_late):
+        return ""
+    return (
+        f"; {payments.paid:,} orders paid, {payments.waiting:,} to be paid, "
+        f"{payments.left:,} left, {payments.too_late:,} too late"
     )
 
 
@@ -110,6 +120,7 @@ def draw(tally: Tally, workload: Workload, rate: float) -> RenderableType:
         (f"{tally.rejected.total():,}", "bold yellow"),
         "   overload retries ",
         f"{tally.refused_overload:,}",
+        _describe_payments(tally),
     )
     return Group(bar, figures, _draw_skus(tally, workload))
 

@@ -54,6 +54,19 @@ class Orders(msgspec.Struct, frozen=True):
     accepted_before: int
 
 
+class PaymentCounts(msgspec.Struct, frozen=True):
+    """What became of accepted orders that were held.
+
+    paid      orders whose payment was taken, in time or late while they were still held
+    too_late  orders that had been given back when the payment came: to be refunded
+    left      orders whose buyers did not pay; given back when their time was up
+    """
+
+    paid: int
+    too_late: int
+    left: int
+
+
 class Throughput(msgspec.Struct, frozen=True):
     """Rates over `seconds`, from the first order sent to the last one answered.
 
@@ -119,6 +132,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     batches: Batches
     audit: AuditResult
     stopped_early: bool
+    payments: PaymentCounts | None = None
     repeats: list[dict[str, Any]] = []
 
 

@@ -13,7 +13,8 @@ from typing import Final, Literal, TypeAlias, get_args
 import msgspec
 
 from engine.errors import ConfigError
-from engine.inventory.commands import QUANTITY_MAX, STOCK_MAX
+from engine.inventory.commands import HOLD_SECONDS_MAX, QUANTITY_MAX, STOCK_MAX
+from engine.inventory.order_messages import LINES_MAX
 
 Arrival: TypeAlias = Literal["burst", "poisson", "ramp"]
 
@@ -21,6 +22,9 @@ ARRIVALS: Final[tuple[str, ...]] = get_args(Arrival)
 
 ORDERS_MAX: Final = 10_000_000
 """Orders of one workload. Its columns are then 420 MB of numpy arrays."""
+
+HELD_ORDERS_MAX: Final = 1_000_000
+"""Orders of one workload with holds: each that is accepted is a task of its own until it is paid."""
 
 LIMITS: Final[dict[str, tuple[float, float]]] = {
     "seed": (0, 2**63 - 1),
@@ -32,6 +36,9 @@ LIMITS: Final[dict[str, tuple[float, float]]] = {
     "seconds": (0.001, 86_400),
     "popularity": (0, 10),
     "duplicates": (0, 1),
+    "hold_seconds": (0, HOLD_SECONDS_MAX),
+    "pay_rate": (0, 1),
+    "late_payments": (0, 1),
     "concurrency": (1, 100_000),
     "batch_size": (1, 100_000),
     "batch_delay_ms": (0, 10_000),
@@ -59,6 +66,10 @@ class WorkloadSettings(msgspec.Struct, frozen=True):
     (weights). `seconds` is how long buyers keep arriving (poisson, ramp). `popularity` is the Zipf
     exponent over the SKUs: 0 makes them equal, 1 sends SKU-1 twice as many orders as SKU-2.
     `duplicates` is the share of orders that are sent a second time, unchanged.
+
+    With `hold_seconds` an accepted order is held: the share `pay_rate` of the buyers pays in time,
+    `late_payments` pays when the time is up, the others leave. `cart_size` is how many SKUs one
+    order takes, written like `quantity`; an order of several is taken whole or not at all.
     """
 
     seed: int = 1
@@ -72,6 +83,10 @@ class WorkloadSettings(msgspec.Struct, frozen=True):
     popularity: float = 1.0
     duplicates: float = 0.0
     limit_per_buyer: int = 0
+    hold_seconds: int = 0
+    pay_rate: float = 1.0
+    late_payments: float = 0.0
+    cart_size: str = "1"
 
     def check(self) -> None:
         """Raise ConfigError naming the flag, its value and what is allowed."""
@@ -84,9 +99,36 @@ class WorkloadSettings(msgspec.Struct, frozen=True):
             )
         parse_quantity(self.quantity)
         orders = self.buyers * self.orders_per_buyer
-        if orders > ORDERS_MAX:
+        most = HELD_ORDERS_MAX if self.hold_seconds else ORDERS_MAX
+        if orders > most:
+            held = " with --hold-seconds" if self.hold_seconds else ""
             raise ConfigError(
-                f"--buyers times --orders-per-buyer must be at most {ORDERS_MAX:,}, got {orders:,}"
+                f"--buyers times --orders-per-buyer must be at most {most:,}{held}, got {orders:,}"
+            )
+        self._check_life()
+
+    def _check_life(self) -> None:
+        cart = parse_quantity(self.cart_size, "cart_size", LINES_MAX)
+        if not self.hold_seconds:
+            asked = {
+                "pay_rate": self.pay_rate != 1,
+                "late_payments": bool(self.late_payments),
+                "cart_size": cart.high > 1,
+            }
+            for name in (each for each, set_ in asked.items() if set_):
+                raise ConfigError(
+                    f"{flag_of(name)} needs --hold-seconds: without it every order is final"
+                )
+        # A thousandth of rounding: 0.7 and 0.3 are a little more than 1.
+        if self.pay_rate + self.late_payments > 1.000_001:
+            raise ConfigError(
+                "--pay-rate and --late-payments are shares of the same buyers and must be at most "
+                f"1 together, got {self.pay_rate} and {self.late_payments}"
+            )
+        if cart.high > self.skus:
+            raise ConfigError(
+                f"--cart-size must be at most --skus, because a cart names each SKU once; got "
+                f"{self.cart_size} of {self.skus:,}"
             )
 
     def fingerprint(self) -> str:
@@ -107,27 +149,27 @@ def check_limit(name: str, value: float) -> None:
         raise ConfigError(f"{flag_of(name)} must be from {least:,} to {most:,}, got {value}")
 
 
-def parse_quantity(text: str) -> Quantities:
-    """Read `1`, `1-3` or `1:0.7,2:0.3`. Raises ConfigError."""
+def parse_quantity(text: str, name: str = "quantity", most: int = QUANTITY_MAX) -> Quantities:
+    """Read `1`, `1-3` or `1:0.7,2:0.3`, each number from 1 to `most`. Raises ConfigError."""
     if match := _RANGE.fullmatch(text):
         low = int(match[1])
         high = int(match[2] or low)
-        if not 1 <= low <= high <= QUANTITY_MAX:
-            raise _bad_quantity(text)
+        if not 1 <= low <= high <= most:
+            raise _bad_quantity(text, name, most)
         return Quantities(low, high)
     weights: dict[int, float] = {}
     for part in text.split(","):
         pair = _WEIGHT.fullmatch(part.strip())
         if pair is None or pair[2] in ("", ".") or int(pair[1]) in weights:
-            raise _bad_quantity(text)
+            raise _bad_quantity(text, name, most)
         weights[int(pair[1])] = float(pair[2])
-    if not (1 <= min(weights) and max(weights) <= QUANTITY_MAX and sum(weights.values()) > 0):
-        raise _bad_quantity(text)
+    if not (1 <= min(weights) and max(weights) <= most and sum(weights.values()) > 0):
+        raise _bad_quantity(text, name, most)
     return Quantities(min(weights), max(weights), tuple(sorted(weights.items())))
 
 
-def _bad_quantity(text: str) -> ConfigError:
+def _bad_quantity(text: str, name: str, most: int) -> ConfigError:
     return ConfigError(
-        f"--quantity must be a number (1), a range (1-3) or weights of different numbers "
-        f"(1:0.7,2:0.2,5:0.1), each number from 1 to {QUANTITY_MAX:,}; got {text[:40]!r}"
+        f"{flag_of(name)} must be a number (1), a range (1-3) or weights of different numbers "
+        f"(1:0.7,2:0.2,5:0.1), each number from 1 to {most:,}; got {text[:40]!r}"
     )

@@ -26,12 +26,23 @@ from engine.event_loop import run_async
 from engine.inventory.audit import AuditReport, audit
 from engine.inventory.history import HistoryWriter, read_history
 from engine.runtime import open_engine
+from loadtest.carts import Notebook, Till
 from loadtest.crowd import Crowd, Tally
 from loadtest.machine import describe_machine, source_commit
+from loadtest.payers import Payers
 from loadtest.places import check_directory, check_history, made_directory
 from loadtest.reconcile import Check, Deltas, deltas, reconcile
-from loadtest.results import AuditResult, Orders, Run, Throughput, summarise_batches, write_run
+from loadtest.results import (
+    AuditResult,
+    Orders,
+    PaymentCounts,
+    Run,
+    Throughput,
+    summarise_batches,
+    write_run,
+)
 from loadtest.settings import check_limit
+from loadtest.settle import reconcile_payments, settle
 from loadtest.stopping import stopping
 from loadtest.workload import Workload
 
@@ -63,18 +74,27 @@ class Plan(msgspec.Struct, frozen=True):
     def check(self) -> None:
         """Raise ConfigError for what cannot be run; creates nothing."""
         check_limit("concurrency", self.concurrency)
+        if self.workload.hold_seconds and not self.settings.query_side.managers:
+            raise ConfigError(
+                "--hold-seconds needs query_side.managers = true: nobody else gives back what is "
+                "not paid in time"
+            )
         check_directory(self.directory)
         if self.history is not None:
             check_history(self.history, self.directory, self.settings.store.url)
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """A run and its proof. `resumed` counts units that were sold before it began."""
+    """A run and its proof. `sold` and `paid` are units by SKU as the buyers know them.
+
+    `resumed` counts units that were sold before it began.
+    """
 
     run: Run
     audit: AuditReport
     checks: tuple[Check, ...]
     sold: dict[str, int]
+    paid: dict[str, int]
     errors: tuple[str, ...]
     interrupted: bool
     resumed: int
@@ -127,6 +147,7 @@ def run_sale(plan: Plan, watch: Watch = unwatched, clock: Clock | None = None) -
         audit=books.audit,
         checks=books.checks,
         sold=books.tally.sold,
+        paid=books.tally.payments.units,
         errors=tuple(books.tally.samples),
         interrupted=books.interrupted,
         resumed=books.resumed,
@@ -141,33 +162,63 @@ async def _hold_sale(plan: Plan, watch: Watch, clock: Clock) -> Books:
         crowd = await _let_them_order(plan, engine, watch, clock)
         gained = deltas(before, engine.statistics())
         rows_after = await engine.reader.read_rows("stock")
-        complete = crowd.tally.sent == plan.workload.rows
+        held = bool(plan.workload.hold_seconds)
+        # With holds there is more to do than to send the orders, and managers send some as well.
+        complete = crowd.tally.sent == plan.workload.rows and not (held and crowd.stopped)
+        if held:
+            tally = crowd.tally
+            checks = await reconcile_payments(engine, plan.workload, tally, complete=complete)
+        else:
+            rows = (rows_before, rows_after)
+            checks = reconcile(crowd.tally, gained, *rows, complete=complete)
         noted = await asyncio.to_thread(read_history, plan.history) if plan.history else None
         ours = set(plan.workload.skus)
         return Books(
             store=engine.info,
             tally=crowd.tally,
             gained=gained,
-            checks=tuple(
-                reconcile(crowd.tally, gained, rows_before, rows_after, complete=complete)
-            ),
+            checks=tuple(checks),
             audit=await audit(engine.reader, noted),
             interrupted=crowd.stopped and not complete,
-            resumed=sum(int(row["reserved"]) for row in rows_before if row["sku"] in ours),
+            resumed=sum(
+                int(row["reserved"]) + int(row["paid"]) for row in rows_before if row["sku"] in ours
+            ),
         )
 
 
 async def _let_them_order(plan: Plan, engine: Engine, watch: Watch, clock: Clock) -> Crowd:
     history = HistoryWriter(plan.history) if plan.history is not None else None
     try:
-        crowd = Crowd(plan.workload, engine.execute, clock, plan.concurrency, history)
-        with stopping(crowd, plan.seconds_max, clock):
+        crowd, payers = _gather(plan, engine, clock, history)
+
+        def stop() -> None:
+            crowd.stop()
+            payers.stop()
+
+        with stopping(stop, plan.seconds_max, clock):
             async with watch(crowd.tally, plan.workload):
                 await crowd.run()
+                await payers.finish()
+                if plan.workload.hold_seconds:
+                    await settle(engine, plan.workload, crowd, clock)
     finally:
         if history is not None:
             history.close()
     return crowd
+
+
+def _gather(
+    plan: Plan, engine: Engine, clock: Clock, history: HistoryWriter | None
+) -> tuple[Crowd, Payers]:
+    """The buyers of a plan, and what they do once an order is held."""
+    workload, notes = plan.workload, None if history is None else Notebook(history)
+    # Carts and payments cost a sale without holds nothing.
+    execute = Till(engine).execute if workload.hold_seconds else engine.execute
+    crowd = Crowd(workload, execute, clock, plan.concurrency, notes)
+    payers = Payers(workload, engine.execute, clock, crowd.tally)
+    if workload.hold_seconds:
+        crowd.when_accepted = payers.accepted
+    return crowd, payers
 
 
 async def open_sales(engine: Engine, workload: Workload) -> None:
@@ -179,6 +230,7 @@ async def open_sales(engine: Engine, workload: Workload) -> None:
                 sku,
                 stock=workload.stock,
                 limit_per_buyer=workload.limit_per_buyer,
+                hold_seconds=workload.hold_seconds,
                 command_id=f"open-{workload.origin}-{number}",
             )
             same = not isinstance(answer, Rejected)
@@ -189,7 +241,7 @@ async def open_sales(engine: Engine, workload: Workload) -> None:
             assert row is not None
             raise ConfigError(
                 f"the store already holds {sku}, opened by another run or with other settings "
-                f"({row.available + row.reserved:,} units, limit per buyer "
+                f"({row.available + row.reserved + row.paid:,} units, limit per buyer "
                 f"{row.limit_per_buyer:,}); repeat that run's settings to resume it, or choose "
                 "another --store-url or --out"
             )
@@ -211,6 +263,12 @@ def _build_run(plan: Plan, started_at: str, commit: str, books: Books) -> Run:
     rejected = tally.rejected
     sold_out, limit = rejected["sold_out"], rejected["over_limit"]
     seconds = tally.seconds
+    before = max(0, tally.accepted - gained.accepted)
+    payments = None
+    if plan.workload.hold_seconds:
+        # The engine's counters hold the commands of payments and managers as well.
+        before = tally.payments.accepted_before
+        payments = PaymentCounts(tally.payments.paid, tally.payments.too_late, tally.payments.left)
     return Run(
         kind="simulate",
         started_at=started_at,
@@ -229,17 +287,18 @@ def _build_run(plan: Plan, started_at: str, commit: str, books: Books) -> Run:
             duplicate=tally.duplicate,
             unknown=tally.unknown,
             failed=tally.failed,
-            accepted_before=max(0, tally.accepted - gained.accepted),
+            accepted_before=before,
         ),
         throughput=Throughput(
             decided_per_s=round(tally.decided / seconds, 1),
-            durable_per_s=round(gained.accepted / seconds, 1),
+            durable_per_s=round((tally.accepted - before) / seconds, 1),
             seconds=round(seconds, 6),
         ),
         latency_ms=tally.latency.percentiles(),
         batches=summarise_batches(gained),
         audit=_summarise_audit(books.audit, books.checks),
         stopped_early=books.interrupted,
+        payments=payments,
     )
 
 

@@ -58,6 +58,8 @@ def run_simulation(flags: SimulateFlags, *, as_json: bool) -> int:
     """Run the sale, print it, return the exit code. Raises ConfigError for flags that don't fit."""
     plan = make_plan(flags)
     if flags.strategies is not None:
+        if plan.workload.hold_seconds:
+            raise ConfigError("the baselines know no --hold-seconds; leave it out")
         return run_comparison(plan, flags, as_json=as_json)
     for flag, value in (("--repeats", flags.repeats), ("--redis-url", flags.redis_url)):
         if value is not None:
@@ -129,8 +131,10 @@ def make_plan(flags: SimulateFlags) -> Plan:
 
 
 def _settings(flags: SimulateFlags, url: str | None) -> Settings:
+    held = bool(flags.sale.get("hold_seconds"))
     given = {
-        **COMMAND_SIDE_KEYS,
+        # Holds need somebody who gives them back; without them there is nothing to look after.
+        **({} if held else COMMAND_SIDE_KEYS),
         "store.url": url,
         "batch.size_max": flags.batch_size,
         "batch.delay_ms_max": flags.batch_delay_ms,

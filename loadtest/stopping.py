@@ -1,27 +1,28 @@
-"""What ends a sale before all its orders are sent: Ctrl-C, or its time is up."""
+"""What ends a sale before all is done: Ctrl-C, or its time is up."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from engine.clock import Clock
-from loadtest.crowd import Crowd
 
 
-def stopping(crowd: Crowd, seconds_max: float | None, clock: Clock) -> AbstractContextManager[None]:
-    """For the block, let the crowd stop after `seconds_max`, or at Ctrl-C when that is None."""
+def stopping(
+    stop: Callable[[], None], seconds_max: float | None, clock: Clock
+) -> AbstractContextManager[None]:
+    """For the block, call `stop` after `seconds_max`, or at Ctrl-C when that is None."""
     if seconds_max is None:
-        return _on_interrupt(crowd)
-    return _after(seconds_max, crowd, clock)
+        return _on_interrupt(stop)
+    return _after(seconds_max, stop, clock)
 
 
 @contextmanager
-def _after(seconds: float, crowd: Crowd, clock: Clock) -> Iterator[None]:
-    timer = clock.call_later(seconds, crowd.stop)
+def _after(seconds: float, stop: Callable[[], None], clock: Clock) -> Iterator[None]:
+    timer = clock.call_later(seconds, stop)
     try:
         yield
     finally:
@@ -29,8 +30,8 @@ def _after(seconds: float, crowd: Crowd, clock: Clock) -> Iterator[None]:
 
 
 @contextmanager
-def _on_interrupt(crowd: Crowd) -> Iterator[None]:
-    """The first Ctrl-C lets the crowd finish what is in flight, a second one ends the program."""
+def _on_interrupt(stop: Callable[[], None]) -> Iterator[None]:
+    """The first Ctrl-C lets what is in flight finish, a second one ends the program."""
     if threading.current_thread() is not threading.main_thread():
         yield  # Only the main thread can take signals.
         return
@@ -41,11 +42,11 @@ def _on_interrupt(crowd: Crowd) -> Iterator[None]:
         loop.remove_signal_handler(signal.SIGINT)
         signal.signal(signal.SIGINT, handler)
 
-    def stop() -> None:
-        crowd.stop()
+    def stop_once() -> None:
+        stop()
         restore()
 
-    loop.add_signal_handler(signal.SIGINT, stop)
+    loop.add_signal_handler(signal.SIGINT, stop_once)
     try:
         yield
     finally:

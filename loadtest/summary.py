@@ -10,7 +10,7 @@ from rich.text import Text
 
 from engine.inventory.audit import AuditCheck, AuditReport
 from loadtest.reconcile import Check
-from loadtest.results import Batches, Orders, Run
+from loadtest.results import Batches, Orders, PaymentCounts, Run
 from loadtest.simulate import Outcome
 from loadtest.workload import Workload
 
@@ -31,11 +31,11 @@ def print_summary(console: Console, outcome: Outcome, workload: Workload) -> Non
     console.print()
     figures = Group(_speed_table(run, workload), "", _latency(run, workload))
     columns = Table.grid(padding=(0, 4))
-    columns.add_row(_orders_table(run.orders), figures)
+    columns.add_row(_orders_table(run.orders, run.payments), figures)
     if console.measure(columns).minimum <= console.width:
         console.print(columns)
     else:
-        console.print(_orders_table(run.orders), "", figures, "", sep="\n")
+        console.print(_orders_table(run.orders, run.payments), "", figures, "", sep="\n")
     console.print(_batches_text(run.batches))
     console.print()
     print_audit(console, outcome.audit, outcome.checks)
@@ -58,8 +58,12 @@ def headline(outcome: Outcome, workload: Workload) -> str:
     sold = sum(outcome.sold.values())
     proof = "audit passed" if run.audit.ok else "AUDIT FAILED"
     stopped = "Stopped early: " if outcome.interrupted else ""
+    if run.payments is not None:
+        done = f"{sum(outcome.paid.values()):,} of {units:,} units paid for, {sold:,} reserved"
+    else:
+        done = f"{sold:,} of {units:,} units sold"
     return (
-        f"{stopped}{sold:,} of {units:,} units sold in {run.orders.accepted:,} of "
+        f"{stopped}{done} in {run.orders.accepted:,} of "
         f"{workload.orders:,} orders in {run.throughput.seconds:,.2f} s, "
         f"{run.throughput.decided_per_s:,.0f} answers/s, "
         f"{run.audit.oversold:,} oversold, {proof}."
@@ -109,7 +113,7 @@ def verdict(report: AuditReport) -> str:
     )
 
 
-def _orders_table(orders: Orders) -> RenderableType:
+def _orders_table(orders: Orders, payments: PaymentCounts | None) -> RenderableType:
     table = _table("Orders", "", "count")
     before = [("  sold before this run", orders.accepted_before, "dim")]
     rows = [
@@ -124,6 +128,12 @@ def _orders_table(orders: Orders) -> RenderableType:
         ("failed", orders.failed, "red" if orders.failed else ""),
         ("told to retry (overload)", orders.refused_overload, "dim"),
     ]
+    if payments is not None:
+        rows += [
+            ("paid", payments.paid, "green"),
+            ("paid too late, to refund", payments.too_late, ""),
+            ("left without paying", payments.left, ""),
+        ]
     for name, count, style in rows:
         table.add_row(Text(name, style=style), Text(f"{count:,}", style=style))
     return table

@@ -13,6 +13,7 @@ from engine.engine import Engine
 from engine.inventory.audit import AuditReport, audit
 from engine.inventory.history import HistoryWriter, read_history
 from engine.runtime import initialise_store, open_engine
+from loadtest.carts import Notebook
 from loadtest.crowd import Crowd, Tally
 from loadtest.settings import WorkloadSettings
 from loadtest.workload import generate
@@ -78,7 +79,7 @@ async def storm(
     async with open_engine(settings) as engine:
         for sku in workload.skus:
             await engine.open_sale(sku, stock=STOCK, command_id=f"open-{sku}")
-        crowd = Crowd(workload, engine.execute, SystemClock(), concurrency, writer)
+        crowd = Crowd(workload, engine.execute, SystemClock(), concurrency, Notebook(writer))
         selling = asyncio.create_task(crowd.run())
         await until(lambda: crowd.tally.accepted >= orders // 4)
         sold_before = crowd.tally.accepted

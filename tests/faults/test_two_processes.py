@@ -24,6 +24,7 @@ from engine.inventory.audit import audit
 from engine.inventory.history import HistoryWriter, read_history
 from engine.runtime import initialise_store, open_engine
 from engine.testing.mariadb_server import mariadb_server
+from loadtest.carts import Notebook
 from loadtest.crowd import Crowd, Tally
 from loadtest.settings import WorkloadSettings
 from loadtest.workload import generate
@@ -103,7 +104,7 @@ async def test_the_second_engine_sells_undisturbed_and_the_first_one_knows_it_lo
 async def _sell(engine: Engine, history: Path, prefix: str) -> Tally:
     workload = generate(WorkloadSettings(seed=ord(prefix), buyers=2_000, stock=STOCK))
     writer = HistoryWriter(history)
-    crowd = Crowd(workload, engine.execute, SystemClock(), 100, writer)
+    crowd = Crowd(workload, engine.execute, SystemClock(), 100, Notebook(writer))
     await crowd.run()
     writer.close()
     return crowd.tally

@@ -25,7 +25,7 @@ from engine.inventory.events import Reserved
 from engine.testing.virtual_clock import VirtualClock
 from loadtest.crowd import ATTEMPTS_MAX, RETRY_SECONDS, Crowd
 from loadtest.settings import Arrival, WorkloadSettings
-from loadtest.workload import generate
+from loadtest.workload import Order, generate
 
 Script = Callable[[Reserve, int], Answer | SeckillError | None]
 """(order, which sending of it from 1) -> its answer; None is Reserved."""
@@ -60,11 +60,12 @@ class Notes:
     def __init__(self) -> None:
         self.lines: list[tuple[str, str]] = []
 
-    def invoke(self, orders: list[Reserve], /) -> None:
+    def invoke(self, orders: list[Order], /) -> None:
         self.lines += [("invoke", order.id) for order in orders]
 
-    def answered(self, command_id: str, outcome: Reserved | Rejected | SeckillError, /) -> None:
-        self.lines.append((type(outcome).__name__, command_id))
+    def answered(self, order: Order, outcome: Answer | SeckillError, /) -> None:
+        told = outcome[0] if isinstance(outcome, tuple) else outcome
+        self.lines.append((type(told).__name__, order.id))
 
 
 def accept(order: Reserve, sending: int) -> None:
@@ -292,7 +293,7 @@ async def test_an_order_is_noted_before_it_is_sent_and_when_it_is_answered() -> 
 
 async def test_orders_that_cannot_be_noted_stop_the_crowd_with_one_error() -> None:
     class FullDisk(Notes):
-        def invoke(self, orders: list[Reserve], /) -> None:
+        def invoke(self, orders: list[Order], /) -> None:
             raise SeckillError("the disk is full")
 
     clock = VirtualClock()

@@ -110,6 +110,38 @@ def test_every_setting_changes_the_fingerprint() -> None:
         WorkloadSettings(popularity=0.5),
         WorkloadSettings(duplicates=0.5),
         WorkloadSettings(limit_per_buyer=1),
+        WorkloadSettings(hold_seconds=1),
+        WorkloadSettings(pay_rate=0.5),
+        WorkloadSettings(late_payments=0.5),
+        WorkloadSettings(cart_size="2"),
     ]
     assert len(changed) == len(WorkloadSettings.__struct_fields__) + 1
     assert len({each.fingerprint() for each in changed}) == len(changed)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (WorkloadSettings(pay_rate=0.5), "--pay-rate needs --hold-seconds"),
+        (WorkloadSettings(late_payments=0.1), "--late-payments needs --hold-seconds"),
+        (WorkloadSettings(skus=2, cart_size="1-2"), "--cart-size needs --hold-seconds"),
+        (WorkloadSettings(hold_seconds=1, late_payments=0.1), "at most 1 together"),
+        (WorkloadSettings(hold_seconds=1, pay_rate=1.5), "--pay-rate must be from 0 to 1"),
+        (WorkloadSettings(hold_seconds=1, pay_rate=float("nan")), "--pay-rate must be from"),
+        (WorkloadSettings(hold_seconds=-1), "--hold-seconds must be from 0"),
+        (WorkloadSettings(hold_seconds=1, skus=2, cart_size="3"), "at most --skus"),
+        (WorkloadSettings(hold_seconds=1, skus=99, cart_size="51"), "--cart-size must be a number"),
+        (WorkloadSettings(hold_seconds=1, cart_size="none"), "--cart-size must be a number"),
+        (WorkloadSettings(hold_seconds=1, buyers=1_000_001), "at most 1,000,000 with --hold"),
+    ],
+)
+def test_a_life_of_orders_that_cannot_be_is_refused(
+    settings: WorkloadSettings, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        settings.check()
+
+
+def test_shares_that_add_up_to_one_are_taken_in_spite_of_rounding() -> None:
+    WorkloadSettings(hold_seconds=1, pay_rate=0.7, late_payments=0.3).check()
+    WorkloadSettings(hold_seconds=1, pay_rate=0.9, late_payments=0.1).check()

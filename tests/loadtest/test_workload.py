@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.inventory.commands import Reserve
+from loadtest.carts import lines_of
 from loadtest.settings import Arrival, WorkloadSettings
 from loadtest.workload import CHUNK_ROWS, Sending, generate
 
@@ -45,6 +47,7 @@ def test_every_row_is_valid_and_within_the_settings(settings: WorkloadSettings) 
     allowed = {"1": {1}, "2-4": {2, 3, 4}, "1:0.7,2:0.2,5:0.1": {1, 2, 5}}[settings.quantity]
     for _, at, _, order in sendings:
         order.check()
+        assert isinstance(order, Reserve)
         assert order.aggregate_id in workload.skus
         assert order.quantity in allowed
         assert 0 <= at <= settings.seconds
@@ -109,7 +112,7 @@ def test_popularity_is_the_exponent_of_zipf(popularity: float, ratio: float) -> 
 
 def test_weights_are_the_shares_of_the_quantities() -> None:
     settings = WorkloadSettings(seed=3, buyers=50_000, quantity="1:0.7,2:0.2,5:0.1")
-    shares = Counter(order.quantity for *_, order in rows(settings))
+    shares = Counter(each.quantity for *_, order in rows(settings) for each in lines_of(order))
     assert shares[1] / 50_000 == pytest.approx(0.7, abs=0.02)
     assert shares[5] / 50_000 == pytest.approx(0.1, abs=0.02)
 
@@ -125,3 +128,23 @@ def test_a_burst_arrives_at_once() -> None:
     workload = generate(WorkloadSettings(buyers=50, duplicates=0.5))
     assert {at for _, at, _, _ in workload} == {0.0}
     assert not workload.timed
+
+
+def test_a_cart_names_different_skus_and_is_the_same_whenever_it_is_drawn() -> None:
+    settings = WorkloadSettings(
+        seed=3, buyers=2_000, skus=4, hold_seconds=5, cart_size="1-4", quantity="2"
+    )
+    orders = [each for *_, each in generate(settings)]
+    sizes = Counter(len(lines_of(each)) for each in orders)
+    assert set(sizes) == {1, 2, 3, 4}
+    assert all(isinstance(each, Reserve) == (len(lines_of(each)) == 1) for each in orders)
+    for each in orders:
+        each.check()
+        assert {line.quantity for line in lines_of(each)} == {2}
+    assert orders == [each for *_, each in generate(settings)]
+
+
+def test_carts_and_payments_leave_the_rest_of_a_workload_as_it_was() -> None:
+    plain = WorkloadSettings(seed=3, buyers=500, skus=4)
+    held = WorkloadSettings(seed=3, buyers=500, skus=4, hold_seconds=5, pay_rate=0.5)
+    assert list(generate(plain)) == list(generate(held))
