@@ -15,10 +15,12 @@ from typing import Final, TypeVar
 import google_crc32c
 
 from engine.cqrs.event_store import EventReader, StoredCommit, Value
+from engine.cqrs.query_side.read_model import ReadModelSnapshot
 from engine.errors import StreamKey
 from engine.inventory.audit_carts import AnyCartEvent
 from engine.inventory.audit_format import AnyEvent, Format
 from engine.inventory.audit_history import HistoryMatch
+from engine.inventory.audit_read_models import ReadModelChecks
 from engine.inventory.audit_report import AuditCheck, AuditReport, Units
 from engine.inventory.audit_sale import SaleChecks, Sku
 from engine.inventory.audit_sale_events import AnySaleEvent
@@ -29,7 +31,6 @@ __all__ = ["AuditCheck", "AuditReport", "Units", "audit"]
 
 PAGE_COMMITS: Final = 64
 """Commits read at once. At 8,190 events each that is about 40 MB of JSON."""
-
 
 YIELD_EVENTS: Final = 1_000
 """Events between two turns of the event loop: about a millisecond."""
@@ -55,15 +56,22 @@ class _Stream:
         self.command_ids: set[str] = set()
 
 
-async def audit(reader: EventReader, history: History | None = None) -> AuditReport:
-    """Replay every event of a store and compare it with its `stock` table and with a history.
+async def audit(
+    reader: EventReader,
+    history: History | None = None,
+    read_models: Sequence[ReadModelSnapshot] = (),
+) -> AuditReport:
+    """Replay every event of a store and compare it with its `stock` table, a history, read models.
 
-    A history must be read before the audit begins, so that what it acknowledges is stored by then.
-    Memory grows with the command ids of the store, not with its events. Raises StoreUnavailable
-    when the store cannot be read; whatever is wrong with what it holds is a finding.
+    `read_models` is what `open_read_models` found. They, and a history, must be read before the audit
+    begins, so that what they tell is stored by then. Memory grows with the command ids of the store
+    and the rows of its read models, not with its events. Raises StoreUnavailable when the store
+    cannot be read; whatever is wrong with what it holds is a finding.
     """
     auditor = _Auditor(reader, HistoryMatch(history) if history is not None else None)
+    await auditor.read_models.look(read_models)
     await auditor.read_commits()
+    auditor.notes += await auditor.read_models.compare()
     await auditor.check_table()
     await auditor.check_carts()
     return auditor.report()
@@ -85,6 +93,8 @@ class _Auditor:
         self._versions = AuditCheck("versions of every stream are gapless", "commits")
         self._sale = SaleChecks()
         self._units = UnitsCheck()
+        self.read_models = ReadModelChecks()
+        self.notes: list[str] = []
         self._sale_format = Format[AnySaleEvent](AnySaleEvent)
         self._cart_format = Format[AnyCartEvent](AnyCartEvent)
         self._any_format = Format[AnyEvent](AnyEvent)
@@ -122,6 +132,7 @@ class _Auditor:
         stream = self._streams.get(commit.stream)
         if stream is None:
             stream = self._streams[commit.stream] = _Stream(commit.stream)
+        self.read_models.pass_by(commit)
         self._checksums.checked += 1
         if google_crc32c.value(commit.events) != commit.checksum:
             self._checksums.fail(f"{_name(commit)}: its events are not the ones that were written")
@@ -160,6 +171,7 @@ class _Auditor:
         events = self._decode(commit, self._sale_format)
         if not self._check_versions(commit, stream, events) or events is None:
             sku.distrust(commit.first_version, self._sale)
+        self.read_models.fold(commit, events)
         at_us = commit.committed_at_us
         sku.fold(commit.first_version, events or [], self._sale, self._orders, at_us)
         if sku.name in self._awaited:
@@ -261,7 +273,8 @@ class _Auditor:
         checks = [self._positions, self._checksums, self._readable, self._versions]
         checks += [sale.once, sale.stock, sale.phases, sale.limits, sale.holds, sale.table]
         checks += [self._units.check, sale.carts.check]
-        notes = list(sale.notes)
+        checks += self.read_models.checks
+        notes = [*sale.notes, *self.notes]
         if orders is not None:
             notes += orders.compare()
             checks += orders.checks
