@@ -236,6 +236,12 @@ def other_lines_are_paid(books: Books) -> None:
     order(books, "o", OrderPaid("c14", LINES[:1]))
 
 
+@defect("cancelled with other lines than it was placed with")
+def a_line_is_cancelled_twice(books: Books) -> None:
+    awaiting(books)
+    order(books, "o", OrderCancelled("c14", False, (*LINES, LINES[0])))
+
+
 @defect("refused for 'SOCK', which is none of its lines")
 def refused_for_a_strange_line(books: Books) -> None:
     order(books, "o", OrderPlaced("c10", "ann", LINES), OrderRefused("c12", "SOCK", "sold_out"))
@@ -341,11 +347,15 @@ def test_an_order_with_an_unreadable_event_is_left_out_and_noted() -> None:
     assert "1 orders could not be followed to their end" in report.notes
 
 
-def test_lines_of_a_sku_that_could_not_be_followed_are_not_missed() -> None:
+@pytest.mark.parametrize(
+    ("step", "lost"), [(awaiting, 0), (confirmed, 0), (confirmed, 1), (released, 0), (released, 1)]
+)
+def test_lines_of_a_sku_that_could_not_be_followed_are_not_missed(step: Any, lost: int) -> None:
+    """Its reservation (0) or the end of it (1) cannot be read."""
     books = opened()
-    awaiting(books)
-    index = next(n for n, each in enumerate(books.commits[0]) if b"o/HAT" in each.events)
-    books.falsify(index, events=b"[7]")
+    step(books)
+    found = [n for n, each in enumerate(books.commits[0]) if b"o/HAT" in each.events]
+    books.falsify(found[lost], events=b"[7]")
     assert red(prove(books)) == {"readable"}
 
 
