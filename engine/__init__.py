@@ -40,7 +40,7 @@ from engine.errors import (
 )
 from engine.inventory.commands import Reserve
 from engine.inventory.events import Reserved
-from engine.runtime import open_engine, open_reader, tune_garbage_collector
+from engine.runtime import open_engine, open_read_models, open_reader, tune_garbage_collector
 
 __all__ = [
     "AggregateHalted",
@@ -72,6 +72,7 @@ __all__ = [
     "StoreUnavailable",
     "load_settings",
     "open_engine",
+    "open_read_models",
     "open_reader",
     "tune_garbage_collector",
 ]

@@ -252,7 +252,7 @@ def audit(
 ) -> None:
     """Prove from its events that a store sold right: nothing oversold, lost, doubled.
 
-    It replays every event with code of its own. Exit code 0: proven. 1: something is wrong.
+    It replays every event with code of its own, and compares the read models that are there. Exit code 0: proven. 1: something is wrong.
     2: the store or the history cannot be read.
     """
     try:
@@ -371,12 +371,13 @@ def _ask(
 async def _audit(store_url: str, history: Path | None) -> AuditReport:
     from engine.inventory.audit import audit as audit_store
     from engine.inventory.history import read_history
-    from engine.runtime import open_reader
+    from engine.runtime import open_read_models, open_reader
 
     noted = read_history(history) if history is not None else None
     reader = await open_reader(store_url)
     try:
-        return await audit_store(reader, noted)
+        async with open_read_models(store_url) as read_models:
+            return await audit_store(reader, noted, read_models)
     finally:
         await reader.close()
 

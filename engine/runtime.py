@@ -23,7 +23,7 @@ from engine.cqrs.command_side.command_side import CommandSide
 from engine.cqrs.event_store import EventReader, EventStore, StoreInfo
 from engine.cqrs.query_side.projection import Projection
 from engine.cqrs.query_side.query_side import QuerySide
-from engine.cqrs.query_side.read_model import ReadStore
+from engine.cqrs.query_side.read_model import ReadModelSnapshot, ReadStore
 from engine.cqrs.query_side.subscription import Feed
 from engine.engine import Engine
 from engine.errors import ConfigError
@@ -101,6 +101,35 @@ async def open_reader(store_url: str) -> EventReader:
     from engine.stores.sqlite import SqliteReader
 
     return await SqliteReader.open(path)
+
+
+@asynccontextmanager
+async def open_read_models(store_url: str) -> AsyncIterator[tuple[ReadModelSnapshot, ...]]:
+    """Look at the read models of a store as they are now; it may have none, or two places of them.
+
+    An engine may be feeding them meanwhile. Nothing is made or changed. Raises ConfigError for a
+    `memory:` URL or a wrong user, StoreUnavailable.
+    """
+    kind, path = _parse_url(store_url, readable=True)
+    found: list[ReadModelSnapshot | None] = []
+    async with AsyncExitStack() as opened:
+        if kind == "mysql":
+            from engine.stores.mysql_snapshot import MysqlSnapshot
+            from engine.stores.mysql_url import parse_mysql_url
+
+            found.append(await MysqlSnapshot.open(parse_mysql_url(store_url)))
+            if found[0] is not None:
+                opened.push_async_callback(found[0].close)
+        else:
+            from engine.stores.sqlite_snapshot import SqliteSnapshot
+            from engine.stores.sqlite_views import views_path
+
+            for place, in_store in ((path, True), (views_path(path), False)):
+                snapshot = await SqliteSnapshot.open(place, in_store=in_store)
+                if snapshot is not None:
+                    opened.push_async_callback(snapshot.close)
+                found.append(snapshot)
+        yield tuple(each for each in found if each is not None)
 
 
 @asynccontextmanager

@@ -90,8 +90,20 @@ def print_audit(console: Console, report: AuditReport, books: Sequence[Check] = 
         if not book.ok:
             table.add_row("", Text(book.detail, style="red"))
     console.print(table)
+    console.print(units_sentence(report), highlight=False)
     for note in report.notes:
         console.print(Text(f"note: {note}", style="dim"))
+
+
+def units_sentence(report: AuditReport) -> str:
+    """Where every unit went, in one sentence."""
+    units = report.units
+    back = f"; {units.given_back:,} were given back before" if units.given_back else ""
+    return (
+        f"Units: {units.added:,} came in = {units.final + units.paid:,} sold "
+        f"({units.final:,} for good, {units.paid:,} paid) + {units.held:,} held "
+        f"+ {units.withdrawn:,} withdrawn + {units.left:,} left{back}."
+    )
 
 
 def verdict(report: AuditReport) -> str:

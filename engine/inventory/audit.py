@@ -10,24 +10,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from itertools import groupby
-from types import GenericAlias
-from typing import Any, Final, Generic, TypeVar
+from typing import Final, TypeVar
 
 import google_crc32c
-import msgspec
 
 from engine.cqrs.event_store import EventReader, StoredCommit, Value
+from engine.cqrs.query_side.read_model import ReadModelSnapshot
 from engine.errors import StreamKey
+from engine.inventory.audit_carts import AnyCartEvent
+from engine.inventory.audit_format import AnyEvent, Format
 from engine.inventory.audit_history import HistoryMatch
-from engine.inventory.audit_report import AuditCheck, AuditReport
-from engine.inventory.audit_sale import AnySaleEvent, SaleChecks, Sku
+from engine.inventory.audit_read_models import ReadModelChecks
+from engine.inventory.audit_report import AuditCheck, AuditReport, Units
+from engine.inventory.audit_sale import SaleChecks, Sku
+from engine.inventory.audit_sale_events import AnySaleEvent
+from engine.inventory.audit_units import UnitsCheck
 from engine.inventory.history import History
 
-__all__ = ["AuditCheck", "AuditReport", "audit"]
+__all__ = ["AuditCheck", "AuditReport", "Units", "audit"]
 
 PAGE_COMMITS: Final = 64
 """Commits read at once. At 8,190 events each that is about 40 MB of JSON."""
-
 
 YIELD_EVENTS: Final = 1_000
 """Events between two turns of the event loop: about a millisecond."""
@@ -38,24 +41,8 @@ ROUNDS_MAX: Final = 1_000
 Each round reads up to the end of that moment, so an honest row is met in the first or second.
 """
 
-UNREADABLE: Final = (msgspec.DecodeError, ValueError, RecursionError)
 
 E = TypeVar("E")
-
-
-class _AnyEvent(msgspec.Struct, gc=False):
-    """What an event of any aggregate type has."""
-
-    type: str
-    command_id: str
-
-
-class _Format(Generic[E]):
-    """Decodes the events of a commit: all at once, or one by one when that fails."""
-
-    def __init__(self, event: Any) -> None:
-        self.all = msgspec.json.Decoder[list[E]](GenericAlias(list, (event,)))
-        self.one = msgspec.json.Decoder[E](event)
 
 
 class _Stream:
@@ -69,16 +56,24 @@ class _Stream:
         self.command_ids: set[str] = set()
 
 
-async def audit(reader: EventReader, history: History | None = None) -> AuditReport:
-    """Replay every event of a store and compare it with its `stock` table and with a history.
+async def audit(
+    reader: EventReader,
+    history: History | None = None,
+    read_models: Sequence[ReadModelSnapshot] = (),
+) -> AuditReport:
+    """Replay every event of a store and compare it with its `stock` table, a history, read models.
 
-    A history must be read before the audit begins, so that what it acknowledges is stored by then.
-    Memory grows with the command ids of the store, not with its events. Raises StoreUnavailable
-    when the store cannot be read; whatever is wrong with what it holds is a finding.
+    `read_models` is what `open_read_models` found. They, and a history, must be read before the audit
+    begins, so that what they tell is stored by then. Memory grows with the command ids of the store
+    and the rows of its read models, not with its events. Raises StoreUnavailable when the store
+    cannot be read; whatever is wrong with what it holds is a finding.
     """
     auditor = _Auditor(reader, HistoryMatch(history) if history is not None else None)
+    await auditor.read_models.look(read_models)
     await auditor.read_commits()
+    auditor.notes += await auditor.read_models.compare()
     await auditor.check_table()
+    await auditor.check_carts()
     return auditor.report()
 
 
@@ -97,8 +92,12 @@ class _Auditor:
         self._readable = AuditCheck("every event is readable and of a known type", "events")
         self._versions = AuditCheck("versions of every stream are gapless", "commits")
         self._sale = SaleChecks()
-        self._sale_format = _Format[AnySaleEvent](AnySaleEvent)
-        self._any_format = _Format[_AnyEvent](_AnyEvent)
+        self._units = UnitsCheck()
+        self.read_models = ReadModelChecks()
+        self.notes: list[str] = []
+        self._sale_format = Format[AnySaleEvent](AnySaleEvent)
+        self._cart_format = Format[AnyCartEvent](AnyCartEvent)
+        self._any_format = Format[AnyEvent](AnyEvent)
 
     async def read_commits(self) -> bool:
         """Replay what was appended since the last time; tell whether there was anything."""
@@ -133,6 +132,7 @@ class _Auditor:
         stream = self._streams.get(commit.stream)
         if stream is None:
             stream = self._streams[commit.stream] = _Stream(commit.stream)
+        self.read_models.pass_by(commit)
         self._checksums.checked += 1
         if google_crc32c.value(commit.events) != commit.checksum:
             self._checksums.fail(f"{_name(commit)}: its events are not the ones that were written")
@@ -143,8 +143,13 @@ class _Auditor:
 
     def _check_any(self, commit: StoredCommit, stream: _Stream) -> None:
         """Check that no command of another aggregate type, with one event or more, came twice."""
-        events = self._decode(commit, self._any_format)
-        self._check_versions(commit, stream, events)
+        events: Sequence[AnyEvent | AnyCartEvent | None] | None
+        if commit.aggregate_type == "order":
+            events = self._check_cart(commit, stream)
+        else:
+            plain = self._decode(commit, self._any_format)
+            self._check_versions(commit, stream, plain)
+            events = plain
         readable = [each for each in events or () if each is not None]
         self._sale.once.checked += len(readable)
         for command_id, _ in groupby(each.command_id for each in readable):
@@ -152,35 +157,35 @@ class _Auditor:
                 self._sale.once.fail(f"{_name(commit)}: command {command_id!r} had its events")
             stream.command_ids.add(command_id)
 
+    def _check_cart(
+        self, commit: StoredCommit, stream: _Stream
+    ) -> Sequence[AnyCartEvent | None] | None:
+        events = self._decode(commit, self._cart_format)
+        carts, order_id = self._sale.carts, commit.aggregate_id
+        if not self._check_versions(commit, stream, events) or events is None:
+            carts.distrust(order_id)
+        carts.fold(order_id, commit.first_version, events or [], commit.committed_at_us)
+        return events
+
     def _check_sale(self, commit: StoredCommit, stream: _Stream, sku: Sku) -> None:
         events = self._decode(commit, self._sale_format)
         if not self._check_versions(commit, stream, events) or events is None:
             sku.distrust(commit.first_version, self._sale)
+        self.read_models.fold(commit, events)
         at_us = commit.committed_at_us
         sku.fold(commit.first_version, events or [], self._sale, self._orders, at_us)
         if sku.name in self._awaited:
             self._meet_row(stream, sku)
 
-    def _decode(self, commit: StoredCommit, form: _Format[E]) -> list[E | None] | None:
+    def _decode(self, commit: StoredCommit, form: Format[E]) -> list[E | None] | None:
         """Return the events, with None for an unreadable one, or None when there is no list."""
-        events: list[E | None] = []
-        try:
-            events += form.all.decode(commit.events)
-        except UNREADABLE as error:
-            # One event of an unknown type must not hide the others.
-            try:
-                parts = msgspec.json.decode(commit.events, type=list[msgspec.Raw])
-            except UNREADABLE:
-                self._readable.fail(f"{_name(commit)}: {error}")
-                return None
-            for version, part in enumerate(parts, commit.first_version):
-                try:
-                    events.append(form.one.decode(part))
-                except UNREADABLE as fault:
-                    self._readable.fail(f"{_name(commit)}, version {version}: {fault}")
-                    events.append(None)
-        self._readable.checked += len(events)
-        self._events += len(events)
+        events = form.decode(
+            commit.events,
+            commit.first_version,
+            lambda wrong: self._readable.fail(f"{_name(commit)}{wrong}"),
+        )
+        self._readable.checked += len(events or ())
+        self._events += len(events or ())
         return events
 
     def _check_versions(
@@ -247,12 +252,29 @@ class _Auditor:
         ]
         if wrong:
             self._sale.table.fail(f"{sku.name!r}: {', '.join(wrong)}")
+        if version == stream.version:
+            self._units.balance(sku, row)
+
+    async def check_carts(self) -> None:
+        """Judge the orders twice, having read everything on in between (see `audit_carts.py`)."""
+        carts = self._sale.carts
+        wrong = carts.judge(self._is_known)
+        if wrong and await self.read_commits():
+            wrong &= carts.judge(self._is_known)
+        self._sale.notes += carts.conclude(wrong)
+
+    def _is_known(self, name: str) -> bool:
+        """Tell whether all events of a SKU were followed; one without events is known, too."""
+        stream = self._streams.get(("stock", name))
+        return stream is None or stream.sku is None or stream.sku.sound
 
     def report(self) -> AuditReport:
         sale, orders = self._sale, self._orders
         checks = [self._positions, self._checksums, self._readable, self._versions]
         checks += [sale.once, sale.stock, sale.phases, sale.limits, sale.holds, sale.table]
-        notes = list(sale.notes)
+        checks += [self._units.check, sale.carts.check]
+        checks += self.read_models.checks
+        notes = [*sale.notes, *self.notes]
         if orders is not None:
             notes += orders.compare()
             checks += orders.checks
@@ -267,6 +289,7 @@ class _Auditor:
             checked_commits=self._positions.checked,
             streams=len(self._streams),
             checks=tuple(checks),
+            units=self._units.total,
             notes=tuple(notes),
         )
 

@@ -19,16 +19,21 @@ class AuditedHold(NamedTuple):
 
 
 class Holds:
-    """What is held now and how everything else ended. Methods return what is wrong, or nothing."""
+    """What is held now and how everything else ended. Methods return what is wrong, or nothing.
 
-    __slots__ = ("ended", "hold_us", "open")
+    `final`, `paid` and `given_back` count units, as many as were reserved.
+    """
+
+    __slots__ = ("ended", "final", "given_back", "hold_us", "open", "paid")
 
     def __init__(self) -> None:
-        self.hold_us = 0
+        self.hold_us = self.final = self.paid = self.given_back = 0
         self.open: dict[str, AuditedHold] = {}
         self.ended: dict[str, str] = {}
 
     def begin(self, name: str, buyer: str, quantity: int, until_us: int, at_us: int) -> str:
+        if not until_us or not self.hold_us:
+            self.final += quantity
         if bool(until_us) != bool(self.hold_us):
             return (
                 "a reservation without a deadline"
@@ -58,6 +63,10 @@ class Holds:
         if hold is None:
             return None, f"{how}, but it {self._what_is(name)}"
         self.ended[name] = how
+        if how == "paid":
+            self.paid += hold.quantity
+        else:
+            self.given_back += hold.quantity
         if quantity != hold.quantity:
             return hold, f"{how} with {quantity:,} units of {hold.quantity:,}"
         return hold, ""

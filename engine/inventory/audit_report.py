@@ -30,6 +30,40 @@ class AuditCheck(msgspec.Struct):
             self.findings.append(finding)
 
 
+class Units(msgspec.Struct, frozen=True, kw_only=True):
+    """Where all units of a sale went, over every SKU whose events and row could be followed.
+
+    added       units that came in: opened and restocked
+    final       reserved for good, in sales without holds
+    paid        held and then paid
+    held        held now
+    withdrawn   taken out of the sale
+    left        for sale, as the `stock` table says
+    given_back  held once and for sale again since; they are among the others anew
+
+    added = final + paid + held + withdrawn + left, unless the audit says otherwise.
+    """
+
+    added: int = 0
+    final: int = 0
+    paid: int = 0
+    held: int = 0
+    withdrawn: int = 0
+    left: int = 0
+    given_back: int = 0
+
+    def __add__(self, other: Units) -> Units:
+        return Units(
+            added=self.added + other.added,
+            final=self.final + other.final,
+            paid=self.paid + other.paid,
+            held=self.held + other.held,
+            withdrawn=self.withdrawn + other.withdrawn,
+            left=self.left + other.left,
+            given_back=self.given_back + other.given_back,
+        )
+
+
 class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
     """What an audit proved. `ok` is false when any check found anything.
 
@@ -38,6 +72,7 @@ class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
     phantom         refused or failed orders that are stored all the same
     duplicated      events that repeat a command which already had its event
     over_limit      orders that took a buyer above the limit
+    units           where every unit went
     checked_events  events replayed, of `checked_commits` commits of `streams` streams
 
     `notes` tell what is no fault but should be known, such as what could not be checked.
@@ -53,4 +88,5 @@ class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
     checked_commits: int
     streams: int
     checks: tuple[AuditCheck, ...]
+    units: Units = Units()
     notes: tuple[str, ...] = ()

@@ -6,92 +6,25 @@ excuse itself here. Change both when the stored format or a rule changes.
 
 from __future__ import annotations
 
-from typing import Annotated, Protocol, TypeAlias
-
-import msgspec
-from msgspec import Meta
+from typing import Protocol
 
 from engine.cqrs.event_store import Value
+from engine.inventory.audit_carts import CartLine, Carts
 from engine.inventory.audit_holds import SECOND_US, Holds, early
 from engine.inventory.audit_report import AuditCheck
-
-Units: TypeAlias = Annotated[int, Meta(ge=1)]
-NotNegative: TypeAlias = Annotated[int, Meta(ge=0)]
-
-
-class SaleEvent(msgspec.Struct, tag_field="type", gc=False):
-    command_id: str
-
-
-class Opened(SaleEvent, tag="sale-opened.1"):
-    stock: NotNegative
-    limit_per_buyer: NotNegative
-    hold_seconds: NotNegative = 0
-
-
-class Sold(SaleEvent, tag="reserved.1"):
-    buyer: str
-    quantity: Units
-    held_until_us: NotNegative = 0
-
-
-class SoldLine(Sold, tag="line-reserved.1", kw_only=True):
-    order_id: str
-
-
-class Paid(SaleEvent, tag="confirmed.1"):
-    reservation_id: str
-    quantity: Units
-
-
-class GivenBack(SaleEvent, tag="released.1"):
-    reservation_id: str
-    quantity: Units
-    expired: bool
-
-
-class Extended(SaleEvent, tag="hold-extended.1"):
-    reservation_id: str
-    held_until_us: NotNegative
-
-
-class PaidTooLate(SaleEvent, tag="hold-expired.1"):
-    reservation_id: str
-
-
-class Added(SaleEvent, tag="restocked.1"):
-    quantity: Units
-
-
-class Removed(SaleEvent, tag="withdrawn.1"):
-    quantity: Units
-
-
-class Paused(SaleEvent, tag="sale-paused.1"):
-    pass
-
-
-class Resumed(SaleEvent, tag="sale-resumed.1"):
-    pass
-
-
-class Closed(SaleEvent, tag="sale-closed.1"):
-    pass
-
-
-AnySaleEvent: TypeAlias = (
-    Opened
-    | Sold
-    | SoldLine
-    | Paid
-    | GivenBack
-    | Extended
-    | PaidTooLate
-    | Added
-    | Removed
-    | Paused
-    | Resumed
-    | Closed
+from engine.inventory.audit_sale_events import (
+    Added,
+    AnySaleEvent,
+    Extended,
+    GivenBack,
+    Opened,
+    Paid,
+    PaidTooLate,
+    Paused,
+    Removed,
+    Resumed,
+    Sold,
+    SoldLine,
 )
 
 
@@ -111,6 +44,7 @@ class SaleChecks:
         self.limits = AuditCheck("no buyer went above the limit", "orders")
         self.holds = AuditCheck("every hold ended once at most, and none before its time", "holds")
         self.table = AuditCheck("the stock table is the sum of its events", "rows")
+        self.carts = Carts()
         self.notes: list[str] = []
         self.oversold = 0
         self.over_limit = 0
@@ -124,23 +58,28 @@ class Sku:
     """
 
     __slots__ = (
+        "added",
         "available",
         "bought",
         "command_ids",
         "holds",
         "limit",
+        "lines",
         "name",
         "paid",
         "phase",
         "reserved",
         "sound",
+        "withdrawn",
     )
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.phase = "new"
         self.available = self.reserved = self.paid = self.limit = 0
+        self.added = self.withdrawn = 0
         self.holds = Holds()
+        self.lines: dict[str, CartLine] = {}
         self.bought: dict[str, int] = {}
         self.command_ids: set[str] = set()
         self.sound = True
@@ -208,6 +147,10 @@ class Sku:
         )
         if wrong:
             checks.holds.fail(f"{self._at(version)}: {wrong}")
+        if isinstance(event, SoldLine):
+            line = CartLine(self.name, event.buyer, quantity, event.held_until_us, at_us)
+            self.lines[event.command_id] = line
+            checks.carts.line_reserved(event.order_id, line)
         self._take(version, quantity, "sold", checks)
         checks.phases.checked += 1
         if self.phase != "open":
@@ -248,6 +191,8 @@ class Sku:
                 wrong = self.holds.extend(name, until_us)
             case PaidTooLate():
                 wrong = self.holds.paid_too_late(name)
+        if name in self.lines and (how := self.holds.ended.get(name)):
+            self.lines[name].ended = how
         checks.holds.checked += 1
         if wrong:
             checks.holds.fail(f"{self._at(version)}: reservation {name!r}: {wrong}")
@@ -273,10 +218,13 @@ class Sku:
                 self.phase, self.limit = "open", limit
                 self.holds.hold_us = seconds * SECOND_US
                 self.available += stock
+                self.added += stock
             case Added(quantity=quantity):
                 self.available += quantity
+                self.added += quantity
             case Removed(quantity=quantity):
                 self._take(version, quantity, "withdrawn", checks)
+                self.withdrawn += quantity
             case Paused():
                 in_turn = phase == "open"
                 self.phase = "paused"

@@ -113,6 +113,25 @@ def progress(projection: str, generation: int, partition: int) -> str:
     )
 
 
+def checkpoints(projection: str, generation: int) -> str:
+    return (
+        f"SELECT partition_id, position FROM checkpoints WHERE projection = {quote(projection)} "
+        f"AND generation = {generation}"
+    )
+
+
+def page(table: ReadTable, generation: int, after: Sequence[Any], limit: int) -> str:
+    """Rows behind a key. Written out column by column, for which the server uses the index."""
+    behind = []
+    for number, value in enumerate(after):
+        same = [f"`{table.key[n]}` = {quote(after[n])}" for n in range(number)]
+        behind.append(f"({' AND '.join([*same, f'`{table.key[number]}` > {quote(value)}'])})")
+    return (
+        f"SELECT {_names(table.columns)} FROM `{physical(table.name, generation)}` "
+        f"WHERE {' OR '.join(behind) or '1'} ORDER BY {_names(table.key)} LIMIT {int(limit)}"
+    )
+
+
 def move(step: Step) -> str:
     """Matches one row, or somebody else moved the checkpoint."""
     return (

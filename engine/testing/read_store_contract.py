@@ -14,11 +14,13 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from engine.cqrs.event_store import Value
 from engine.cqrs.query_side.read_model import (
     DeadLetter,
     Patch,
     Progress,
     Put,
+    ReadModelSnapshot,
     ReadStore,
     ReadTable,
     Select,
@@ -57,6 +59,20 @@ class ReadStoreContract(ABC):
     @abstractmethod
     async def open_views(self) -> ReadStore:
         """Open an empty store."""
+
+    async def open_snapshot(self) -> ReadModelSnapshot | None:
+        """Look at the store that `open_views` opened; None for one that others cannot see."""
+        return None
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[ReadModelSnapshot]:
+        snapshot = await self.open_snapshot()
+        if snapshot is None:
+            pytest.skip("nobody else can see this store")
+        try:
+            yield snapshot
+        finally:
+            await snapshot.close()
 
     @asynccontextmanager
     async def views(self, partitions: int = 1) -> AsyncIterator[ReadStore]:
@@ -225,3 +241,43 @@ class ReadStoreContract(ABC):
             assert await views.prepare("manager", [], 1) == 1
             assert await views.advance(Step("manager", 1, 0, START, Progress(7)))
             assert await views.progress("manager", 1, 0) == Progress(7)
+
+    async def test_a_snapshot_shows_one_moment_page_by_page(self) -> None:
+        async with self.views(partitions=2) as views:
+            rows = [(city, f"it's-{n}", "", n, 0) for city in ("Oslo", "Rome") for n in range(3)]
+            letter = DeadLetter(0, 1, "person", "ann", "bad")
+            first = Step("census", 1, 0, START, Progress(1), [TABLE], [people(*rows)], [letter])
+            assert await views.advance(first)
+            async with self.snapshot() as snapshot:
+                model = await snapshot.live("census")
+                assert model is not None
+                assert (model.generation, model.tables) == (1, (TABLE,))
+                assert (dict(model.reached), model.letters) == ({0: 1, 1: 0}, (letter,))
+                assert await snapshot.live("nothing") is None
+                # What comes later is not of that moment.
+                later = people(("Oslo", "it's-0", "new", 9, 9), ("Oslo", "zoe", "new", 9, 9))
+                assert await views.advance(step(later, before=Progress(1), position=2))
+                found: list[tuple[object, ...]] = []
+                after: tuple[Value, ...] = ()
+                while page := await snapshot.page(model, TABLE, after, 2):
+                    assert len(page) <= 2
+                    found += [tuple(row.values()) for row in page]
+                    after = tuple(page[-1][name] for name in TABLE.key)
+                assert found == rows
+
+    async def test_a_snapshot_shows_the_live_generation_only(self) -> None:
+        async with self.views() as views:
+            await views.advance(step(people(ANN)))
+            draft = await views.draft("census", [TABLE], 1)
+            await views.advance(step(people(BOB), generation=draft, position=5))
+            async with self.snapshot() as before:
+                model = await before.live("census")
+                assert model is not None
+                assert (model.generation, dict(model.reached)) == (1, {0: 1})
+            await views.promote("census", draft)
+            async with self.snapshot() as after:
+                model = await after.live("census")
+                assert model is not None
+                assert (model.generation, dict(model.reached)) == (draft, {0: 5})
+                page = await after.page(model, TABLE, (), 10)
+                assert [tuple(row.values()) for row in page or ()] == [BOB]

@@ -28,6 +28,8 @@ CHECKS = (
     "limits",
     "holds",
     "table",
+    "units",
+    "carts",
     "acknowledged",
     "refused",
     "failed",

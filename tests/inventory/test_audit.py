@@ -40,6 +40,8 @@ def test_an_honest_sale_is_cleared_and_counted() -> None:
         "limits": 3,
         "holds": 0,
         "table": 2,
+        "units": 28,
+        "carts": 0,
         "acknowledged": 4,
         "refused": 1,
         "failed": 1,
@@ -138,12 +140,16 @@ def test_a_finding_names_the_commit_the_column_and_both_values() -> None:
     books = honest()
     books.falsify(1, checksum=1)
     books.rows["SOCK"]["available"] = 7
-    commit, row = findings(prove(books)).splitlines()
+    commit, row, units = findings(prove(books)).splitlines()
     assert commit == (
         "commit at position 2 of partition 0 (stock 'SHOE', versions 2..3): "
         "its events are not the ones that were written"
     )
     assert row == "'SOCK': available is 7 and should be 0"
+    assert units == (
+        "stock 'SOCK': 3 units came in and 10 are there: "
+        "3 sold for good, 0 paid, 0 held, 0 withdrawn, 7 left"
+    )
 
 
 def test_findings_are_all_counted_and_the_first_ones_kept() -> None:
@@ -223,7 +229,7 @@ def test_a_wrong_row_is_found_beside_a_writer_too() -> None:
         books.write("SOCK", Restocked(f"more-{next(numbers)}", 1))
 
     books.on_read = sell_on
-    assert red(prove(books)) == {"table"}
+    assert red(prove(books)) == {"table", "units"}
 
 
 def test_a_sku_opened_after_the_rows_were_read_needs_no_row_yet() -> None:

@@ -6,9 +6,10 @@ import asyncio
 
 import pytest
 
-from engine.cqrs.query_side.read_model import ReadStore
+from engine.cqrs.query_side.read_model import ReadModelSnapshot, ReadStore
 from engine.stores.layout import Layout
 from engine.stores.mysql_schema import initialise
+from engine.stores.mysql_snapshot import MysqlSnapshot
 from engine.stores.mysql_url import parse_mysql_url
 from engine.stores.mysql_views import MysqlViews
 from engine.testing.mariadb_server import MariadbServer
@@ -24,6 +25,9 @@ class TestMysqlViews(ReadStoreContract):
     async def open_views(self) -> ReadStore:
         await initialise(self.address, Layout(1, ()))
         return await MysqlViews.open(self.address)
+
+    async def open_snapshot(self) -> ReadModelSnapshot | None:
+        return await MysqlSnapshot.open(self.address)
 
     async def test_views_left_behind_by_a_dead_process_are_put_right(self) -> None:
         async with self.views() as views:

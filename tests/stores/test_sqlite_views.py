@@ -7,8 +7,9 @@ from pathlib import Path
 import apsw
 import pytest
 
-from engine.cqrs.query_side.read_model import ReadStore
+from engine.cqrs.query_side.read_model import ReadModelSnapshot, ReadStore
 from engine.errors import ConfigError
+from engine.stores.sqlite_snapshot import SqliteSnapshot
 from engine.stores.sqlite_views import SqliteViews
 from engine.testing.read_store_contract import TABLE, ReadStoreContract, step
 
@@ -20,6 +21,9 @@ class TestSqliteViews(ReadStoreContract):
 
     async def open_views(self) -> ReadStore:
         return await SqliteViews.open(self.path)
+
+    async def open_snapshot(self) -> ReadModelSnapshot | None:
+        return await SqliteSnapshot.open(self.path)
 
     async def test_what_was_written_is_there_after_opening_again(self) -> None:
         async with self.views() as views:

@@ -157,3 +157,41 @@ class ReadStore(Protocol):
 
     async def close(self) -> None:
         """Give everything back. Idempotent."""
+
+
+class LiveModel(msgspec.Struct, frozen=True):
+    """The live generation of a projection: its tables, dead letters and how far it is.
+
+    `reached` names the last commit taken in of each partition.
+    """
+
+    generation: int
+    tables: tuple[ReadTable, ...]
+    reached: Mapping[int, int]
+    letters: tuple[DeadLetter, ...]
+
+
+class ReadModelSnapshot(Protocol):
+    """Read models as they were at one moment: rows, checkpoints and dead letters that belong together.
+
+    Whoever feeds them goes on meanwhile, and nothing is made or changed. It is for checking them;
+    programs ask a ReadStore. Every method raises StoreUnavailable when it cannot be done now.
+    """
+
+    @property
+    def location(self) -> str:
+        """Where they are, without any password."""
+
+    async def live(self, projection: str) -> LiveModel | None:
+        """The live generation of a projection, None when there is none."""
+
+    async def page(
+        self, model: LiveModel, table: ReadTable, after: Sequence[Value], limit: int
+    ) -> list[dict[str, Value]] | None:
+        """Up to `limit` rows of a table by key, those behind the key `after` (empty: the first).
+
+        None when a rebuild has replaced rows meanwhile, and those of that moment are gone.
+        """
+
+    async def close(self) -> None:
+        """Give everything back. Idempotent."""
