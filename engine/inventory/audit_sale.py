@@ -79,6 +79,13 @@ class Closed(SaleEvent, tag="sale-closed.1"):
     pass
 
 
+class Refused(SaleEvent, tag="refusals-counted.1"):
+    sold_out: NotNegative = 0
+    over_limit: NotNegative = 0
+    paused: NotNegative = 0
+    closed: NotNegative = 0
+
+
 AnySaleEvent: TypeAlias = (
     Opened
     | Sold
@@ -92,6 +99,7 @@ AnySaleEvent: TypeAlias = (
     | Paused
     | Resumed
     | Closed
+    | Refused
 )
 
 
@@ -283,6 +291,8 @@ class Sku:
             case Resumed():
                 in_turn = phase == "paused"
                 self.phase = "open"
+            case Refused():
+                in_turn = phase != "new"
             case _:
                 self.phase = "closed"
         checks.phases.checked += 1
