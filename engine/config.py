@@ -92,12 +92,14 @@ class QuerySideSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     `orders` (a row per reservation) and `sales` (figures per SKU and second): `async` follows the
     events a moment later, `inline` writes the rows in the command's own transaction, which costs
     throughput, `off` keeps none. `managers`: holds whose time is up are given back, and orders over
-    several SKUs go on; both need it, and it needs `orders`.
+    several SKUs go on; both need it, and it needs `orders`. `refusals_every_seconds`: how often
+    the refusals of each SKU are written down for `sales`, as one event; 0 does not.
     """
 
     orders: Mode = "async"
     sales: Mode = "async"
     managers: bool = True
+    refusals_every_seconds: Annotated[float, Meta(ge=0, le=3_600)] = 1
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -110,7 +112,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     query_side: QuerySideSettings = QuerySideSettings()
 
 
-COMMAND_SIDE_ONLY: Final = QuerySideSettings("off", "off", managers=False)
+COMMAND_SIDE_ONLY: Final = QuerySideSettings("off", "off", managers=False, refusals_every_seconds=0)
 """For measuring the command side alone, and for other aggregates than the sale's."""
 
 COMMAND_SIDE_KEYS: Final = {

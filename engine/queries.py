@@ -32,7 +32,8 @@ class ReservationRow(msgspec.Struct, frozen=True):
 
 
 class SalesRow(msgspec.Struct, frozen=True):
-    """What one SKU did in one second: `orders` and `paid_too_late` are counts, the rest units."""
+    """What one SKU did in one second: `orders`, `paid_too_late` and `refused_...` (orders) are counts,
+    the rest units."""
 
     sku: str
     second: int
@@ -43,6 +44,10 @@ class SalesRow(msgspec.Struct, frozen=True):
     paid_too_late: int
     added: int
     withdrawn: int
+    refused_sold_out: int
+    refused_over_limit: int
+    refused_paused: int
+    refused_closed: int
 
 
 class Queries:

@@ -30,6 +30,12 @@ from engine.errors import ConfigError
 from engine.inventory.checkout import CHECKOUT
 from engine.inventory.hold_expiry import HoldExpiry
 from engine.inventory.orders_table import ORDERS
+from engine.inventory.refusals import (
+    COMMANDS_AT_ONCE,
+    COUNTED_COMMANDS,
+    COUNTED_REASONS,
+    RefusalRecorder,
+)
 from engine.inventory.sale import sale_registry
 from engine.inventory.sales_table import SALES
 from engine.inventory.stock import STOCK
@@ -59,6 +65,9 @@ async def open_engine(
         # Only a sale has these read models; other aggregates bring their own.
         kept = settings.query_side if STOCK.name in registry.types else COMMAND_SIDE_ONLY
         places = await _open_places(kept, settings.store.url, opened)
+        for projection, views in places.items():
+            # Here, not in a projector that nobody looks at: tables of another version must be rebuilt.
+            await views.prepare(projection.name, projection.tables, store.partitions)
         feed = Feed()
         query_side = QuerySide(store, registry, places, feed, clock)
         inline = [each for each in places if _modes(kept)[each.name] == "inline"]
@@ -71,6 +80,17 @@ async def open_engine(
             partial(query_side.inline, projections=inline),
         )
         opened.push_async_callback(command_side.close)
+        if kept.sales != "off" and kept.refusals_every_seconds:
+            recorder = RefusalRecorder(
+                command_side.count_refusals(COUNTED_COMMANDS, COUNTED_REASONS),
+                command_side.bus.execute_many,
+                kept.refusals_every_seconds,
+                clock,
+                min(COMMANDS_AT_ONCE, settings.queue.depth_max),
+            )
+            # Once it runs no more, and while commands are still taken.
+            opened.push_async_callback(recorder.close)
+            query_side.start(recorder.run(), "refusals")
         opened.push_async_callback(query_side.close)
         for projection in places:
             if projection not in inline:

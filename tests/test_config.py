@@ -25,6 +25,7 @@ VALUES = {
     "query_side.orders": ("'inline'", "inline"),
     "query_side.sales": ("'off'", "off"),
     "query_side.managers": ("false", False),
+    "query_side.refusals_every_seconds": ("0.5", 0.5),
 }
 """Every setting, a value in TOML other than its default, and what is read."""
 

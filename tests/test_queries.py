@@ -12,15 +12,17 @@ import pytest
 
 from engine.clock import SystemClock
 from engine.config import Settings, load_settings
-from engine.cqrs.messages import Rejected
+from engine.cqrs.messages import Answer, Command, Rejected
+from engine.cqrs.process_manager import Send
 from engine.engine import Engine
-from engine.errors import ConfigError
+from engine.errors import ConfigError, EngineClosed
 from engine.inventory.audit import audit
 from engine.inventory.checkout import CHECKOUT, line_id
+from engine.inventory.commands import Release
 from engine.inventory.events import HoldExpired, Reserved
 from engine.inventory.hold_expiry import HoldExpiry
 from engine.inventory.order import Order
-from engine.inventory.order_messages import OrderPaid, OrderPaidTooLate
+from engine.inventory.order_messages import Line, OrderPaid, OrderPaidTooLate, PlaceOrder
 from engine.runtime import initialise_store, open_engine
 
 
@@ -281,6 +283,32 @@ async def test_what_a_killed_process_left_undone_is_finished_by_the_next(url: st
         rows = [await engine.stock(sku) for sku in ("PHONE", "CASE")]
         assert [(row.available, row.paid) for row in rows if row] == [(4, 1), (4, 1)]
     async with shop(url) as engine:
+        await engine.queries.caught_up()
+        assert [each.dead_letters for each in await engine.queries.lag()] == [0, 0, 0]
+
+
+async def test_an_order_that_was_refused_and_is_refused_for_another_reason_ends(url: str) -> None:
+    """The first process dies once the order is refused; the next one is told otherwise by the SKU."""
+    settings = load_settings(None, {"store.url": url, "query_side.managers": False}, {})
+    await initialise_store(settings)
+    async with open_engine(settings) as engine:
+        await engine.open_sale("PHONE", stock=5, hold_seconds=60)
+        await engine.pause_sale("PHONE")
+        placed = await engine.execute(PlaceOrder("o-1", "o-1", "ann", (Line("PHONE"),)))
+        assert isinstance(placed, tuple)
+
+        async def until_refused(command: Command) -> Answer:
+            if isinstance(command, Release):
+                raise EngineClosed("killed")
+            return await engine.execute(command)
+
+        send = Send(until_refused, CHECKOUT.name, ("order", "o-1"), 1, SystemClock())
+        with pytest.raises(EngineClosed):
+            await CHECKOUT.react("o-1", placed[0], send)
+        await engine.close_sale("PHONE")
+    async with shop(url) as engine:
+        order = await until_step(engine, "o-1", "released")
+        assert order.refused == "PHONE: paused"
         await engine.queries.caught_up()
         assert [each.dead_letters for each in await engine.queries.lag()] == [0, 0, 0]
 

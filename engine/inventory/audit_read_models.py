@@ -22,6 +22,7 @@ from engine.inventory.audit_sale_events import (
     Opened,
     Paid,
     PaidTooLate,
+    Refused,
     Removed,
     Sold,
     SoldLine,
@@ -57,7 +58,10 @@ def fold_orders(rows: Rows, sku: str, at_us: int, events: Sequence[AnySaleEvent]
                     row["held_until_us"] = until_us
 
 
-FIGURES: Final = ("orders", "sold", "paid", "given_back", "paid_too_late", "added", "withdrawn")
+FIGURES: Final = (
+    *("orders", "sold", "paid", "given_back", "paid_too_late", "added", "withdrawn"),
+    *("refused_sold_out", "refused_over_limit", "refused_paused", "refused_closed"),
+)
 
 
 def fold_sales(rows: Rows, sku: str, at_us: int, events: Sequence[AnySaleEvent]) -> None:
@@ -81,6 +85,13 @@ def _figures(event: AnySaleEvent) -> tuple[tuple[str, int], ...]:
             return (("paid_too_late", 1),)
         case Opened(stock=quantity) | Added(quantity=quantity):
             return (("added", quantity),)
+        case Refused():
+            return (
+                ("refused_sold_out", event.sold_out),
+                ("refused_over_limit", event.over_limit),
+                ("refused_paused", event.paused),
+                ("refused_closed", event.closed),
+            )
         case Removed(quantity=quantity):
             return (("withdrawn", quantity),)
     return ()

@@ -21,6 +21,7 @@ from engine.inventory.audit_sale_events import (
     Paid,
     PaidTooLate,
     Paused,
+    Refused,
     Removed,
     Resumed,
     Sold,
@@ -231,6 +232,8 @@ class Sku:
             case Resumed():
                 in_turn = phase == "paused"
                 self.phase = "open"
+            case Refused():
+                in_turn = phase != "new"
             case _:
                 self.phase = "closed"
         checks.phases.checked += 1

@@ -74,6 +74,13 @@ class Closed(SaleEvent, tag="sale-closed.1"):
     pass
 
 
+class Refused(SaleEvent, tag="refusals-counted.1"):
+    sold_out: NotNegative = 0
+    over_limit: NotNegative = 0
+    paused: NotNegative = 0
+    closed: NotNegative = 0
+
+
 AnySaleEvent: TypeAlias = (
     Opened
     | Sold
@@ -87,4 +94,5 @@ AnySaleEvent: TypeAlias = (
     | Paused
     | Resumed
     | Closed
+    | Refused
 )

@@ -71,8 +71,9 @@ async def _reserve(order_id: str, event: OrderPlaced, send: Send) -> None:
             return
         # It was cancelled meanwhile.
     else:
-        reason = reserved[refused].reason
-        await send(RefuseOrder(send.id("refuse"), order_id, lines[refused].sku, reason))
+        sku, reason = lines[refused].sku, reserved[refused].reason
+        # Another reason is another request: what is decided anew may be refused for it.
+        await send(RefuseOrder(send.id(f"refuse/{sku}/{reason}"), order_id, sku, reason))
     # Also when it was refused before: this time another line may have been reserved.
     await _give_back(order_id, lines, send)
 

@@ -11,6 +11,8 @@ STOCK_MAX = 1_000_000_000
 QUANTITY_MAX = 1_000_000
 """Units of one order."""
 
+REFUSALS_MAX = 1_000_000_000_000
+"""Refused orders in one count."""
 
 HOLD_SECONDS_MAX = 30 * 24 * 3_600
 """Thirty days."""
@@ -140,3 +142,20 @@ class ResumeSale(Command, frozen=True, gc=False):
 
 class CloseSale(Command, frozen=True, gc=False):
     """End the sale for good."""
+
+
+class CountRefusals(Command, frozen=True, gc=False):
+    """Note how many orders this SKU refused since the last note, by reason; at least one."""
+
+    sold_out: int = 0
+    over_limit: int = 0
+    paused: int = 0
+    closed: int = 0
+
+    def check(self) -> None:
+        Command.check(self)
+        counts = (self.sold_out, self.over_limit, self.paused, self.closed)
+        for each in counts:
+            check_count("refused orders", each, 0, REFUSALS_MAX)
+        if not any(counts):
+            raise InvalidCommand("refused orders must be counted for one reason at least")

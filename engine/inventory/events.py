@@ -58,6 +58,15 @@ class HoldExpired(Event, frozen=True, gc=False, tag="hold-expired.1"):
     reservation_id: str
 
 
+class RefusalsCounted(Event, frozen=True, gc=False, tag="refusals-counted.1", omit_defaults=True):
+    """So many orders were refused since the last count, by reason. It changes nothing."""
+
+    sold_out: int = 0
+    over_limit: int = 0
+    paused: int = 0
+    closed: int = 0
+
+
 class Restocked(Event, frozen=True, gc=False, tag="restocked.1"):
     quantity: int
 

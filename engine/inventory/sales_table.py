@@ -1,6 +1,7 @@
 """The read model `sales`: what each SKU sold in each second, for charts.
 
-A second is that of the commit. Refusals are no events: `Engine.statistics` counts them.
+A second is that of the commit. Refusals are counted in memory and written down together, so that theirs is up
+to `query_side.refusals_every_seconds` late.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from engine.cqrs.query_side.read_model import ReadTable, Tally, Write
 from engine.inventory.events import (
     Confirmed,
     HoldExpired,
+    RefusalsCounted,
     Released,
     Reserved,
     Restocked,
@@ -28,8 +30,15 @@ FIGURES: Final = (
     "paid_too_late",
     "added",
     "withdrawn",
+    "refused_sold_out",
+    "refused_over_limit",
+    "refused_paused",
+    "refused_closed",
 )
-"""Orders and late payments are counted, the others are units. `added` is opening and restock."""
+"""Orders, late payments and refused orders are counted, the others are units.
+
+`added` is opening and restock.
+"""
 
 SALES_TABLE: Final = ReadTable(
     name="sales", key=("sku", "second"), texts=("sku",), numbers=("second", *FIGURES)
@@ -38,6 +47,7 @@ SALES_TABLE: Final = ReadTable(
 
 def project_sales(commit: RecordedCommit) -> list[Write]:
     """One row: what a commit of one SKU adds to its second."""
+    refused = [0, 0, 0, 0]
     orders = sold = paid = given_back = too_late = added = withdrawn = 0
     for event in commit.events:
         if isinstance(event, Reserved):
@@ -51,12 +61,15 @@ def project_sales(commit: RecordedCommit) -> list[Write]:
                 given_back += quantity
             case HoldExpired():
                 too_late += 1
+            case RefusalsCounted():
+                counts = (event.sold_out, event.over_limit, event.paused, event.closed)
+                refused = [sum(each) for each in zip(refused, counts, strict=True)]
             case SaleOpened(stock=quantity) | Restocked(quantity=quantity):
                 added += quantity
             case Withdrawn(quantity=quantity):
                 withdrawn += quantity
     second = commit.committed_at_us // SECOND_US
-    figures = (orders, sold, paid, given_back, too_late, added, withdrawn)
+    figures = (orders, sold, paid, given_back, too_late, added, withdrawn, *refused)
     if not any(figures):
         return []
     return [Tally("sales", FIGURES, [(commit.aggregate_id, second, *figures)])]

@@ -23,6 +23,7 @@ from engine.inventory.commands import (
     STOCK_MAX,
     CloseSale,
     Confirm,
+    CountRefusals,
     ExtendHold,
     OpenSale,
     PauseSale,
@@ -38,6 +39,7 @@ from engine.inventory.events import (
     HoldExpired,
     HoldExtended,
     LineReserved,
+    RefusalsCounted,
     Released,
     Reserved,
     Restocked,
@@ -138,6 +140,8 @@ def decide(state: Stock, command: Command, at_us: int) -> Answer:
         # Whoever has reserved may pay or give back, also when nothing more is sold.
         case Confirm() | Release() | ExtendHold():
             return _decide_hold(state, command, at_us)
+        case CountRefusals(id=id, sold_out=sold_out, over_limit=over_limit):
+            return (RefusalsCounted(id, sold_out, over_limit, command.paused, command.closed),)
         case _ if state.phase == "closed":
             return CLOSED
         case Restock(id=id, quantity=quantity):
@@ -230,7 +234,7 @@ def evolve(state: Stock, event: Event) -> Stock:
         case HoldExtended(reservation_id=name, held_until_us=until_us):
             hold = state.held[name]
             state.held[name] = Hold(hold.buyer, hold.quantity, until_us, True, hold.order_id)
-        case HoldExpired():
+        case HoldExpired() | RefusalsCounted():
             pass
         case SaleOpened(stock=stock, limit_per_buyer=limit, hold_seconds=seconds):
             state.phase, state.available, state.limit_per_buyer = "open", stock, limit
@@ -287,6 +291,7 @@ STOCK: AggregateType[Stock] = AggregateType(
         PauseSale: (SalePaused,),
         ResumeSale: (SaleResumed,),
         CloseSale: (SaleClosed,),
+        CountRefusals: (RefusalsCounted,),
     },
     initial=initial,
     decide=decide,

@@ -15,6 +15,7 @@ from engine.inventory.events import (
     HoldExpired,
     HoldExtended,
     LineReserved,
+    RefusalsCounted,
     Released,
     Reserved,
     Restocked,
@@ -53,7 +54,7 @@ def stock_changes(commit: Commit) -> tuple[RowChange, ...]:
             case Released(quantity=quantity):
                 reserved -= quantity
                 available += quantity
-            case HoldExtended() | HoldExpired():
+            case HoldExtended() | HoldExpired() | RefusalsCounted():
                 pass
             case SaleOpened():
                 opened = event

@@ -16,7 +16,12 @@ from engine.cqrs.event_store import Value
 from engine.cqrs.query_side.read_model import DeadLetter, Progress, ReadTable, Select, Step
 from engine.errors import StoreUnavailable
 from engine.stores import mysql_views_sql as sql
-from engine.stores.mysql_connection import READ_SECONDS_MAX, MysqlConnection, code_of
+from engine.stores.mysql_connection import (
+    READ_SECONDS_MAX,
+    WRITER_IDLE_SECONDS,
+    MysqlConnection,
+    code_of,
+)
 from engine.stores.mysql_url import MysqlAddress
 from engine.stores.read_tables import check_read_tables, check_select, check_shape, tables_of
 
@@ -26,6 +31,8 @@ BAD_ROW: Final = frozenset(
 """Error codes of values that a column cannot hold: null, out of range, too long, no number."""
 
 LOCK_SECONDS: Final = 30
+
+WAIT_AS_BEFORE: Final = "SET SESSION wait_timeout = DEFAULT"
 
 
 class MysqlViews:
@@ -80,13 +87,15 @@ class MysqlViews:
         statements = [*sql.writes(step), *sql.letters(step)]
         async with self._conversation() as connection:
             try:
-                _, moved = await connection.run_all(["BEGIN", sql.move(step)])
+                # A process that sleeps in here would keep every other one from its checkpoint.
+                drop_me_when_silent = f"SET SESSION wait_timeout = {WRITER_IDLE_SECONDS}"
+                *_, moved = await connection.run_all([drop_me_when_silent, "BEGIN", sql.move(step)])
                 if moved.matched != 1:
-                    await connection.run("ROLLBACK")
+                    await connection.run_all(["ROLLBACK", WAIT_AS_BEFORE])
                     return False
                 for statement in statements:
                     await connection.run(statement, READ_SECONDS_MAX)
-                await connection.run("COMMIT")
+                await connection.run_all(["COMMIT", WAIT_AS_BEFORE])
             except StoreUnavailable as error:
                 if code_of(error) in BAD_ROW:
                     raise ValueError(str(error)) from error

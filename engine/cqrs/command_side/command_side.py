@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Final
 
@@ -17,10 +17,12 @@ from engine.cqrs.command_side.command_bus import CommandBus
 from engine.cqrs.command_side.commit import Committer
 from engine.cqrs.command_side.decide import Refusals
 from engine.cqrs.command_side.partition import Partition
+from engine.cqrs.command_side.refusal_counts import STREAMS_MAX, RefusalCounts
 from engine.cqrs.command_side.repository import Repository
 from engine.cqrs.command_side.residents import Residents
 from engine.cqrs.command_side.statistics import Counters, Statistics
 from engine.cqrs.event_store import EventStore
+from engine.cqrs.messages import Command
 from engine.cqrs.query_side.inline import InlineProjections
 from engine.cqrs.query_side.subscription import Feed
 
@@ -132,6 +134,13 @@ class CommandSide:
             residents=sum(each.resident is not None for each in mailboxes),
             halted=sum(each.halted is not None for each in mailboxes),
         )
+
+    def count_refusals(
+        self, commands: Collection[type[Command]], reasons: Collection[str]
+    ) -> RefusalCounts:
+        """Count the refusals of these commands for these reasons from now on, for one who drains."""
+        counts = self._counters.refusals = RefusalCounts(commands, reasons, STREAMS_MAX)
+        return counts
 
     async def close(self) -> None:
         """Refuse new commands, finish the queued ones, answer everybody. Idempotent."""

@@ -8,6 +8,7 @@ import msgspec
 
 from engine.cqrs.command_side.batch import Batch, CloseReason
 from engine.cqrs.command_side.decide import Decision
+from engine.cqrs.command_side.refusal_counts import RefusalCounts
 
 
 class Statistics(msgspec.Struct, frozen=True):
@@ -64,6 +65,7 @@ class Counters:
         self.overloaded = self.expired = self.unknown = 0
         self.transactions = self.conflicts = self.recoveries = 0
         self.commit_seconds = 0.0
+        self.refusals: RefusalCounts | None = None
         self.rejected: Counter[str] = Counter()
         self.batch_sizes: Counter[int] = Counter()
         self.closed_by: Counter[CloseReason] = Counter()
@@ -82,6 +84,8 @@ class Counters:
         refused = len(decision.refused)
         for _, rejected in decision.refused.values():
             self.rejected[rejected.reason] += 1
+        if refused and self.refusals is not None:
+            self.refusals.add(batch.mailbox.stream, decision.refused)
         self.failed += decision.failed
         self.accepted += size - decision.repeated - refused - decision.failed - decision.asked
 

@@ -1,0 +1,49 @@
+"""How often each aggregate refused, by reason, since somebody last looked. Memory only."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from engine.cqrs.command_side.decide import Refused
+from engine.cqrs.messages import Command
+from engine.errors import StreamKey
+
+STREAMS_MAX: Final = 65_536
+"""Aggregates counted between two looks; refusals of further ones are not counted."""
+
+
+class RefusalCounts:
+    """First refusals of some commands for some reasons; a repeated command counts once.
+
+    Reasons that are not asked for take no room, so names that nobody knows cannot fill it.
+    """
+
+    def __init__(
+        self, commands: Collection[type[Command]], reasons: Collection[str], streams_max: int
+    ) -> None:
+        self._commands = frozenset(commands)
+        self._reasons = frozenset(reasons)
+        self._streams_max = streams_max
+        self._counts: dict[StreamKey, Counter[str]] = {}
+
+    def add(self, stream: StreamKey, refused: Mapping[str, Refused]) -> None:
+        """Count what one published batch refused, by command id."""
+        commands, reasons = self._commands, self._reasons
+        found = Counter(
+            rejected.reason
+            for command, rejected in refused.values()
+            if type(command) in commands and rejected.reason in reasons
+        )
+        if not found:
+            return
+        if (own := self._counts.get(stream)) is not None:
+            own.update(found)
+        elif len(self._counts) < self._streams_max:
+            self._counts[stream] = found
+
+    def drain(self) -> dict[StreamKey, Counter[str]]:
+        """Return the counts and begin anew."""
+        counts, self._counts = self._counts, {}
+        return counts
