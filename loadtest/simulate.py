@@ -24,8 +24,8 @@ from engine.engine import Engine
 from engine.errors import CommandIdReused, ConfigError
 from engine.event_loop import run_async
 from engine.inventory.audit import AuditReport, audit
-from engine.inventory.history import HistoryWriter, read_history
-from engine.runtime import open_engine
+from engine.inventory.history import History, HistoryWriter, read_history
+from engine.runtime import open_engine, open_read_models
 from loadtest.carts import Notebook, Till
 from loadtest.crowd import Crowd, Tally
 from loadtest.machine import describe_machine, source_commit
@@ -178,12 +178,20 @@ async def _hold_sale(plan: Plan, watch: Watch, clock: Clock) -> Books:
             tally=crowd.tally,
             gained=gained,
             checks=tuple(checks),
-            audit=await audit(engine.reader, noted),
+            audit=await _audit(plan, engine, noted),
             interrupted=crowd.stopped and not complete,
             resumed=sum(
                 int(row["reserved"]) + int(row["paid"]) for row in rows_before if row["sku"] in ours
             ),
         )
+
+
+async def _audit(plan: Plan, engine: Engine, noted: History | None) -> AuditReport:
+    url = plan.settings.store.url
+    if url == "memory:":
+        return await audit(engine.reader, noted)
+    async with open_read_models(url) as read_models:
+        return await audit(engine.reader, noted, read_models)
 
 
 async def _let_them_order(plan: Plan, engine: Engine, watch: Watch, clock: Clock) -> Crowd:

@@ -16,25 +16,28 @@ import msgspec
 from engine.cqrs.event_store import Value
 from engine.cqrs.query_side.read_model import (
     DeadLetter,
-    Patch,
     Progress,
     Put,
     ReadTable,
     Select,
     Step,
-    Tally,
 )
 from engine.errors import ConfigError
 from engine.stores.read_tables import (
     check_read_tables,
     check_select,
     check_shape,
-    columns_written,
     physical,
     shape_of,
     tables_of,
 )
 from engine.stores.sqlite_file import translate
+from engine.stores.sqlite_views_sql import (
+    create_statements,
+    names,
+    put_statement,
+    row_statement,
+)
 from engine.stores.worker import Worker, open_on_thread
 
 T = TypeVar("T")
@@ -141,7 +144,7 @@ class SqliteViews:
         direction = " DESC" if query.descending else ""
         order = ", ".join(f'"{name}"{direction}' for name in query.order_by or table.key)
         found = await self._rows(
-            f'SELECT {_names(table.columns)} FROM "{table.name}" '
+            f'SELECT {names(table.columns)} FROM "{table.name}" '
             f"WHERE {' AND '.join(where) or '1'} ORDER BY {order} LIMIT {int(query.limit)}",
             tuple(values),
         )
@@ -180,7 +183,7 @@ class SqliteViews:
         ).fetchall()
         generation = int(newest[0][0]) + 1
         for table in tables:
-            for statement in _create(table, generation):
+            for statement in create_statements(table, generation):
                 self._connection.execute(statement)
         self._connection.execute(
             "INSERT INTO projections VALUES (?, ?, 0, ?)",
@@ -286,7 +289,7 @@ def advance(connection: apsw.Connection, step: Step) -> bool:
         if isinstance(write, Put):
             _put(connection, table, step.generation, write)
         else:
-            connection.executemany(_statement(table, step.generation, write), write.rows)
+            connection.executemany(row_statement(table, step.generation, write), write.rows)
     where = (step.projection, step.generation, step.partition)
     connection.executemany(
         "DELETE FROM dead_letters WHERE projection = ? AND generation = ? "
@@ -314,10 +317,8 @@ def _put(connection: apsw.Connection, table: ReadTable, generation: int, write: 
         raise TypeError(f"a row of {table.name} has {width} values")
     # The sort is stable: of two rows of one key the later one still wins.
     rows = sorted(write.rows, key=lambda row: tuple(row[:key]))
-    values = ", ".join(f"value->>{number}" for number in range(width))
     connection.execute(
-        f'INSERT OR REPLACE INTO "{physical(table.name, generation)}" '
-        f"({_names(table.columns)}) SELECT {values} FROM json_each(?)",
+        put_statement(table, generation),
         (msgspec.json.encode(rows).decode(),),
     )
 
@@ -364,42 +365,3 @@ def _check_mark(connection: apsw.Connection, path: str) -> None:
             f"{path} holds read models of version {version} and this program keeps version "
             f"{SCHEMA_VERSION}; remove the file, and they are built again from the events"
         )
-
-
-def _create(table: ReadTable, generation: int) -> list[str]:
-    name = physical(table.name, generation)
-    columns = [
-        f'"{each}" {"TEXT" if each in table.texts else "INTEGER"} NOT NULL'
-        for each in table.columns
-    ]
-    make = f'CREATE TABLE "{name}" ({", ".join(columns)}, PRIMARY KEY ({_names(table.key)})) STRICT'
-    indexes = [
-        f'CREATE INDEX "{name}_{"_".join(index)}" ON "{name}" ({_names(index)})'
-        for index in table.indexes
-    ]
-    return [make, *indexes]
-
-
-def _statement(table: ReadTable, generation: int, write: Patch | Tally) -> str:
-    """The statement that one row of a write is bound to."""
-    name = physical(table.name, generation)
-    columns = columns_written(table, write)
-    if isinstance(write, Patch):
-        sets = ", ".join(
-            f'"{each}" = ?{len(table.key) + number}' for number, each in enumerate(write.columns, 1)
-        )
-        where = " AND ".join(f'"{each}" = ?{number}' for number, each in enumerate(table.key, 1))
-        return f'UPDATE "{name}" SET {sets} WHERE {where}'
-    given = {each: f"?{number}" for number, each in enumerate(columns, 1)}
-    values = ", ".join(
-        given.get(each, "''" if each in table.texts else "0") for each in table.columns
-    )
-    adds = ", ".join(f'"{each}" = "{each}" + excluded."{each}"' for each in write.columns)
-    return (
-        f'INSERT INTO "{name}" ({_names(table.columns)}) VALUES ({values}) '
-        f"ON CONFLICT ({_names(table.key)}) DO UPDATE SET {adds}"
-    )
-
-
-def _names(columns: Sequence[str]) -> str:
-    return ", ".join(f'"{name}"' for name in columns)

@@ -256,3 +256,20 @@ async def test_a_snapshot_shows_what_is_live(url: str) -> None:
             assert dict(live.reached) == dict(enumerate(newest))
         assert await snapshot.live("nothing") is None
         assert "secret" not in snapshot.location
+
+
+async def test_refused_orders_are_figures_like_any_other(
+    url: str, request: pytest.FixtureRequest
+) -> None:
+    async with shop(url, "async") as engine:
+        await engine.open_sale("SOCK", stock=1)
+        await buy(engine, "ann", "SOCK")
+        await engine.reserve("SOCK", buyer="bob")
+        while not any(each.refused_sold_out for each in await engine.queries.sales_of("SOCK")):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        await engine.queries.caught_up()
+    report = await prove(url)
+    assert report.ok, told(report)
+    assert report.notes == ()
+    await change(request, url, "async", "UPDATE sales_g1 SET refused_sold_out = 7")
+    assert any("refused_sold_out" in each for each in told(await prove(url)))
