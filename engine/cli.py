@@ -295,11 +295,12 @@ def inspect(
 project = typer.Typer(help="Look at the read models, or build one anew.", no_args_is_help=True)
 app.add_typer(project, name="project")
 letters = typer.Typer(
-    help="Deal with commits that a read model could not take in.", no_args_is_help=True
+    help="Deal with commits that could not be taken in or reacted to.", no_args_is_help=True
 )
 app.add_typer(letters, name="dead-letters")
 
 ReadModel = Annotated[str, typer.Argument(metavar="NAME", help="orders or sales.")]
+HasLetters = Annotated[str, typer.Argument(metavar="NAME", help="orders, sales or checkout.")]
 
 
 @project.command("status")
@@ -324,8 +325,8 @@ def project_rebuild(name: ReadModel, store_url: StoreToRead, config: options.Con
 
 
 @letters.command("list")
-def letters_list(name: ReadModel, store_url: StoreToRead, config: options.Config = None) -> None:
-    """Show the commits that wait, and why; those without a reason wait behind one of their SKU."""
+def letters_list(name: HasLetters, store_url: StoreToRead, config: options.Config = None) -> None:
+    """Show the commits that wait, and why; one without a reason waits behind another."""
     found = _ask(store_url, config, lambda queries: queries.dead_letters(name))
     for each in found:
         where = f"partition {each.partition} position {each.position:,}"
@@ -334,21 +335,30 @@ def letters_list(name: ReadModel, store_url: StoreToRead, config: options.Config
 
 
 @letters.command("retry")
-def letters_retry(name: ReadModel, store_url: StoreToRead, config: options.Config = None) -> None:
-    """Take the dead letters in, once their cause is mended. Exit code 1 when some are left."""
+def letters_retry(name: HasLetters, store_url: StoreToRead, config: options.Config = None) -> None:
+    """Take the dead letters in, once their cause is mended. Exit code 1 when some are left.
+
+    Those of checkout are taken up by the engine that runs, or by the next one: exit code 0."""
     _settle(name, store_url, config, skip=False)
 
 
 @letters.command("skip")
-def letters_skip(name: ReadModel, store_url: StoreToRead, config: options.Config = None) -> None:
-    """Give up the first dead letter of each SKU and take in what waits behind it."""
+def letters_skip(name: HasLetters, store_url: StoreToRead, config: options.Config = None) -> None:
+    """Give up the first dead letter of each SKU or order and take in what waits behind it.
+
+    That of checkout must have a reason; what waits is taken up as with retry."""
     _settle(name, store_url, config, skip=True)
 
 
 def _settle(name: str, store_url: str, config: Path | None, *, skip: bool) -> None:
+    from engine.inventory.checkout import CHECKOUT
+
     left = _ask(store_url, config, lambda queries: queries.retry_dead_letters(name, skip=skip))
     typer.echo(f"{left:,} dead letters left")
-    if left:
+    if left and name == CHECKOUT.name:
+        typer.echo("The running engine takes them up in seconds, or the next one when it starts.")
+        typer.echo(f"What became of them: seckill dead-letters list {name}")
+    elif left:
         raise typer.Exit(1)
 
 

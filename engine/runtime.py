@@ -163,6 +163,8 @@ async def open_queries(settings: Settings) -> AsyncIterator[Queries]:
         opened.push_async_callback(reader.close)
         places = await _open_places(settings.query_side, settings.store.url, opened)
         query_side = QuerySide(reader, sale_registry(), places, Feed(), SystemClock())
+        if settings.query_side.managers:
+            query_side.add_manager(CHECKOUT, places[ORDERS])
         yield Queries(reader, query_side, {each.name: views for each, views in places.items()})
 
 

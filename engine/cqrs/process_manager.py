@@ -79,7 +79,8 @@ class ProcessManager:
     """Reacts to the events of some types. `name` is stored with its checkpoint.
 
     Events of one aggregate are reacted to in order, those of several aggregates at once. An event
-    whose reaction raises becomes a dead letter, with what follows in its stream.
+    whose reaction raises becomes a dead letter, with what follows in its stream. Letters are reacted
+    to again, in their order, at every start and when the progress has another revision.
     """
 
     name: str
@@ -129,8 +130,10 @@ class ManagerLoop:
         if letters:
             # Their cause may be mended: they are reacted to again at every start.
             page = [(await self._subscription.read(each.position - 1, 1))[0] for each in letters]
-            letters = await self._react_to(page, set())
-            reached = Progress(progress.position, progress.revision + 1)
+            before, letters = letters, await self._react_to(page, set())
+            # Raised only when one was settled: two loops would else call each other for ever.
+            fewer = len(letters) < len(before)
+            reached = Progress(progress.position, progress.revision + fewer)
             settled = [each.position for each in page]
             step = Step(
                 name, generation, partition, progress, reached, letters=letters, settled=settled
@@ -141,7 +144,12 @@ class ManagerLoop:
         blocked = {each.stream for each in letters}
         while True:
             self.position = progress.position
-            page = await self._subscription.wait(progress.position)
+            page = await self._subscription.wait_once(progress.position)
+            if not page:
+                if await self._views.progress(name, generation, partition) != progress:
+                    # Somebody asked for the letters to be reacted to again, or skipped some.
+                    return
+                continue
             dead = await self._react_to(page, blocked)
             reached = Progress(page[-1].position, progress.revision)
             step = Step(name, generation, partition, progress, reached, letters=dead)

@@ -1,4 +1,4 @@
-"""Deal with the commits that a projection could not take in, once their cause was mended."""
+"""Deal with the commits that could not be taken in or reacted to, once their cause was mended."""
 
 from __future__ import annotations
 
@@ -45,6 +45,28 @@ async def settle(
         else:
             left = []
         await _write(projection, generation, partition, views, writes, done, left)
+
+
+async def hand_back(
+    name: str, generation: int, partition: int, views: ReadStore, *, skip: bool
+) -> None:
+    """Have whoever runs a process manager react to the dead letters of one partition again.
+
+    With `skip` the first letter of each stream is given up if it has a reason: one without was not
+    tried yet. Raises StoreUnavailable.
+    """
+    # Before the letters: they change only together with it.
+    progress = await views.progress(name, generation, partition)
+    letters = await views.dead_letters(name, generation, partition)
+    if progress is None or not letters:
+        return
+    by_stream = sorted(letters, key=lambda each: (each.stream, each.position))
+    firsts = [next(own) for _, own in groupby(by_stream, key=lambda each: each.stream)]
+    settled = [each.position for each in firsts if skip and each.reason]
+    reached = Progress(progress.position, progress.revision + 1)
+    step = Step(name, generation, partition, progress, reached, settled=settled)
+    if not await views.advance(step):
+        raise StoreUnavailable(f"{name} went on meanwhile; try again")
 
 
 async def _write(

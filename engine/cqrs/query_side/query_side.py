@@ -17,7 +17,7 @@ from engine.cqrs.aggregate import Registry
 from engine.cqrs.codec import Codec
 from engine.cqrs.event_store import EventReader
 from engine.cqrs.process_manager import Execute, ManagerLoop, ProcessManager
-from engine.cqrs.query_side.dead_letters import settle
+from engine.cqrs.query_side.dead_letters import hand_back, settle
 from engine.cqrs.query_side.inline import InlineProjections
 from engine.cqrs.query_side.projection import Projection
 from engine.cqrs.query_side.projector import Projector
@@ -76,12 +76,20 @@ class QuerySide:
 
     def start_manager(self, manager: ProcessManager, execute: Execute, views: ReadStore) -> None:
         """React to the events with it, in every partition."""
-        self._managers[manager.name] = views
+        self.add_manager(manager, views)
         for subscription in self._subscriptions:
             loop = ManagerLoop(
                 manager, subscription, views, execute, len(self._subscriptions), self._clock
             )
             self.start(loop.run(), f"{manager.name}-{subscription.partition}")
+
+    def add_manager(self, manager: ProcessManager, views: ReadStore) -> None:
+        """Know where a manager keeps its checkpoint and letters, without running it."""
+        self._managers[manager.name] = views
+
+    def is_manager(self, name: str) -> bool:
+        """Tell whether that is a process manager: its letters are reacted to where it runs."""
+        return name in self._managers
 
     def inline(self, partition: int, projections: Sequence[Projection]) -> InlineProjections | None:
         """What the writer of a partition does in its transactions; None for nothing."""
@@ -140,18 +148,24 @@ class QuerySide:
 
     async def dead_letters(self, name: str) -> list[DeadLetter]:
         """What a projection or manager could not take in. Raises ConfigError, StoreUnavailable."""
-        views = self._managers.get(name) or self._place(name)[1]
+        views = self._views(name)
         return await views.dead_letters(name, await self._live(name))
 
     async def retry(self, name: str, *, skip: bool = False) -> int:
         """Take a projection's dead letters in, without the poisoned ones themselves when `skip`.
 
-        Returns how many are left. Raises ConfigError for an unknown name, StoreUnavailable.
+        Those of a process manager are handed back to the engine that runs it, in whatever process,
+        or to the next one. Returns how many are left. Raises ConfigError for an unknown name,
+        StoreUnavailable.
         """
-        projection, views = self._place(name)
+        views = self._views(name)
         generation = await self._live(name)
         for subscription in self._subscriptions:
-            await settle(projection, generation, subscription, views, skip=skip)
+            if self.is_manager(name):
+                await hand_back(name, generation, subscription.partition, views, skip=skip)
+            else:
+                projection, _ = self._place(name)
+                await settle(projection, generation, subscription, views, skip=skip)
         return len(await views.dead_letters(name, generation))
 
     async def close(self) -> None:
@@ -159,6 +173,12 @@ class QuerySide:
         for each in self._tasks:
             each.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _views(self, name: str) -> ReadStore:
+        if name not in self._managers and name not in self._places:
+            known = ", ".join([*self._places, *self._managers]) or "none"
+            raise ConfigError(f"nothing is called {name!r} here; there is: {known}")
+        return self._managers.get(name) or self._places[name][1]
 
     def _place(self, name: str) -> tuple[Projection, ReadStore]:
         if name not in self._places:

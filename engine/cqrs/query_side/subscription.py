@@ -67,12 +67,18 @@ class Subscription:
 
     async def wait(self, after: int, limit: int = PAGE_COMMITS) -> list[StoredCommit]:
         """Like `read`, but wait until there is one."""
-        while True:
-            # Asked for before reading, so that a commit between the two is not slept through.
-            news = self._feed.next(self.partition)
-            if page := await self.read(after, limit):
-                return page
-            await self._sleep(news)
+        while not (page := await self.wait_once(after, limit)):
+            pass
+        return page
+
+    async def wait_once(self, after: int, limit: int = PAGE_COMMITS) -> list[StoredCommit]:
+        """Like `wait`, but return nothing when there still is none at the next poll."""
+        # Asked for before reading, so that a commit between the two is not slept through.
+        news = self._feed.next(self.partition)
+        if page := await self.read(after, limit):
+            return page
+        await self._sleep(news)
+        return await self.read(after, limit)
 
     def decode(self, commit: StoredCommit) -> RecordedCommit:
         """Raises CorruptEvent, KeyError for an aggregate type that is not known."""
