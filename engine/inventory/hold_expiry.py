@@ -55,27 +55,43 @@ class HoldExpiry:
             await self._clock.sleep(LOOK_SECONDS if found < HOLDS_AT_ONCE else LOOK_SECONDS / 10)
 
     async def give_back_due(self) -> int:
-        """Look once; return how many holds were found due. Raises StoreUnavailable, EngineClosed."""
+        """Look once; return how many holds were found due. Raises StoreUnavailable, EngineClosed.
+
+        A page full of holds that cannot be given back, of a SKU that is halted say, hides those
+        behind it; the look goes on behind them.
+        """
         now_us = self._clock.wall_us()
-        due = await self._views.select(
-            Select(
-                "orders",
-                {"state": "held"},
-                at_most=("held_until_us", now_us),
-                order_by=("held_until_us",),
-                limit=HOLDS_AT_ONCE,
+        found = stuck = 0
+        while True:
+            due = await self._views.select(
+                Select(
+                    "orders",
+                    {"state": "held"},
+                    at_most=("held_until_us", now_us),
+                    order_by=("held_until_us",),
+                    limit=HOLDS_AT_ONCE,
+                    skip=stuck,
+                )
             )
-        )
-        # Another second, another try: a refusal ("not due") is remembered under its id.
-        attempt = now_us // SECOND_US
+            found += len(due)
+            failed = await self._give_back(due, now_us // SECOND_US)
+            if not failed or len(due) < HOLDS_AT_ONCE:
+                return found
+            stuck += failed
+
+    async def _give_back(self, due: list[dict[str, Value]], attempt: int) -> int:
+        """Give holds back; return how many of them could not be.
+
+        `attempt` is the second: a refusal ("not due") is remembered under its id.
+        """
         alone = [each for each in due if not each["order_id"]]
         lines = [each for each in due if each["order_id"]]
-        await self._send([_release(each, attempt) for each in alone])
+        outcomes = await self._send([_release(each, attempt) for each in alone])
         if lines:
-            await self._end_orders(lines, attempt)
-        return len(due)
+            outcomes += await self._end_orders(lines, attempt)
+        return sum(isinstance(each, SeckillError) for each in outcomes)
 
-    async def _end_orders(self, lines: list[dict[str, Value]], attempt: int) -> None:
+    async def _end_orders(self, lines: list[dict[str, Value]], attempt: int) -> list[Outcome]:
         """Cancel the orders of due lines; checkout gives their lines back.
 
         A line of an order that is over already is a stray of a second checkout: given back here.
@@ -89,7 +105,8 @@ class HoldExpiry:
             for order, outcome in zip(orders, outcomes, strict=True)
             if isinstance(outcome, Rejected) and outcome.reason in ORDER_IS_OVER
         }
-        await self._send([_release(each, attempt) for each in lines if each["order_id"] in over])
+        strays = [_release(each, attempt) for each in lines if each["order_id"] in over]
+        return outcomes + await self._send(strays)
 
     async def _send(self, commands: Sequence[Command]) -> list[Outcome]:
         """Send commands. What fails is found due again; only an engine that is gone ends it."""

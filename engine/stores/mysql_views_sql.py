@@ -252,7 +252,8 @@ def select(table: ReadTable, query: Select) -> str:
     order = ", ".join(f"`{name}`{direction}" for name in query.order_by or table.key)
     return (
         f"SELECT {_names(table.columns)} FROM `{table.name}` "
-        f"WHERE {' AND '.join(where) or '1'} ORDER BY {order} LIMIT {int(query.limit)}"
+        f"WHERE {' AND '.join(where) or '1'} ORDER BY {order} "
+        f"LIMIT {int(query.limit)} OFFSET {int(query.skip)}"
     )
 
 

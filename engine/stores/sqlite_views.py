@@ -145,7 +145,8 @@ class SqliteViews:
         order = ", ".join(f'"{name}"{direction}' for name in query.order_by or table.key)
         found = await self._rows(
             f'SELECT {names(table.columns)} FROM "{table.name}" '
-            f"WHERE {' AND '.join(where) or '1'} ORDER BY {order} LIMIT {int(query.limit)}",
+            f"WHERE {' AND '.join(where) or '1'} ORDER BY {order} "
+            f"LIMIT {int(query.limit)} OFFSET {int(query.skip)}",
             tuple(values),
         )
         return [dict(zip(table.columns, row, strict=True)) for row in found]

@@ -172,6 +172,9 @@ class ReadStoreContract(ABC):
             query = Select("people", {"mood": "glad"}, ("born", 1_987), order_by=("born",), limit=2)
             assert [row["name"] for row in await views.select(query)] == ["p7", "p5"]
             newest = Select("people", order_by=("born",), descending=True, limit=1)
+            one = Select("people", order_by=("born",), descending=True, limit=1, skip=1)
+            both = Select("people", order_by=("born",), descending=True, limit=2)
+            assert await views.select(one) == (await views.select(both))[1:]
             assert [row["name"] for row in await views.select(newest)] == ["p0"]
             with pytest.raises(ValueError, match="no column 'age'"):
                 await views.select(Select("people", {"age": 1}))

@@ -109,7 +109,8 @@ class Step(msgspec.Struct, frozen=True):
 class Select(msgspec.Struct, frozen=True):
     """A question to one table: rows whose columns equal, and at most one that is at most, a value.
 
-    `order_by` should be an index that begins with the columns of `equal`.
+    `order_by` should be an index that begins with the columns of `equal`. The first `skip` rows are
+    left out; they are read all the same, so it is for small numbers.
     """
 
     table: str
@@ -118,6 +119,7 @@ class Select(msgspec.Struct, frozen=True):
     order_by: tuple[str, ...] = ()
     descending: bool = False
     limit: int = 100
+    skip: int = 0
 
 
 class ReadStore(Protocol):
