@@ -28,7 +28,7 @@ from engine.cqrs.query_side.subscription import Feed
 from engine.engine import Engine
 from engine.errors import ConfigError
 from engine.inventory.checkout import CHECKOUT
-from engine.inventory.hold_expiry import HoldExpiry
+from engine.inventory.hold_expiry import HOLDS_AT_ONCE, HoldExpiry
 from engine.inventory.orders_table import ORDERS
 from engine.inventory.refusals import (
     COMMANDS_AT_ONCE,
@@ -99,7 +99,8 @@ async def open_engine(
             views = places[ORDERS]
             bus = command_side.bus
             query_side.start_manager(CHECKOUT, bus.execute, views)
-            expiry = HoldExpiry(views, bus.execute_many, clock)
+            at_once = min(HOLDS_AT_ONCE, settings.queue.depth_max)
+            expiry = HoldExpiry(views, bus.execute_many, clock, at_once)
             query_side.start(expiry.run(), "hold-expiry")
         by_name = {each.name: views for each, views in places.items()}
         queries = Queries(store, query_side, by_name)

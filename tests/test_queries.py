@@ -22,7 +22,13 @@ from engine.inventory.commands import Release
 from engine.inventory.events import HoldExpired, Reserved
 from engine.inventory.hold_expiry import HoldExpiry
 from engine.inventory.order import Order
-from engine.inventory.order_messages import Line, OrderPaid, OrderPaidTooLate, PlaceOrder
+from engine.inventory.order_messages import (
+    Line,
+    OrderPaid,
+    OrderPaidTooLate,
+    OrderPlaced,
+    PlaceOrder,
+)
 from engine.runtime import initialise_store, open_engine
 
 
@@ -311,6 +317,24 @@ async def test_an_order_that_was_refused_and_is_refused_for_another_reason_ends(
         assert order.refused == "PHONE: paused"
         await engine.queries.caught_up()
         assert [each.dead_letters for each in await engine.queries.lag()] == [0, 0, 0]
+
+
+async def test_events_that_come_again_after_a_restart_reserve_nothing_for_a_refused_order(
+    url: str,
+) -> None:
+    """As when the checkpoint of checkout is lost: refusals are forgotten by then."""
+    async with shop(url) as engine:
+        await engine.open_sale("PHONE", stock=1, hold_seconds=60)
+        await buy(engine, "ann")
+        refused = await engine.place_order("o-1", buyer="bob", lines={"PHONE": 1})
+        assert isinstance(refused, Order)
+        assert refused.refused == "PHONE: sold_out"
+    async with shop(url) as engine:
+        await engine.restock("PHONE", quantity=1)
+        before = await engine.stock("PHONE")
+        send = Send(engine.execute, CHECKOUT.name, ("order", "o-1"), 1, SystemClock())
+        await CHECKOUT.react("o-1", OrderPlaced("o-1", "bob", (Line("PHONE"),)), send)
+        assert await engine.stock("PHONE") == before
 
 
 async def test_two_checkouts_and_two_expiries_at_once_do_nothing_twice(url: str) -> None:

@@ -39,6 +39,7 @@ NAMESPACE: Final = uuid.UUID("5ec1c111-0000-4000-8000-000000000000")
 """Of derived command ids; any constant will do, as long as it stays the same."""
 
 RETRY_SECONDS: Final = 0.2
+LOST_RETRY_SECONDS: Final = 1.0
 AGAIN: Final = (Overloaded, DeadlineExceeded, OutcomeUnknown, StoreUnavailable)
 """Errors after which the same command is simply sent again: its id makes that safe."""
 
@@ -90,7 +91,7 @@ class ProcessManager:
 
 
 class ManagerLoop:
-    """Runs one process manager over one partition, until cancelled or the engine closes."""
+    """Runs one process manager over one partition, until cancelled."""
 
     def __init__(
         self,
@@ -117,9 +118,10 @@ class ManagerLoop:
                 logger.warning("%s waits: %s", self.manager.name, error)
                 await self._clock.sleep(RETRY_SECONDS)
             except (PartitionLost, EngineClosed) as error:
-                # Whoever took the partition over reacts now.
-                logger.info("%s ends: %s", self.manager.name, error)
-                return
+                # Whoever took the partition over reacts now. If nobody did, others of this loop's
+                # aggregates need it all the same.
+                logger.info("%s waits: %s", self.manager.name, error)
+                await self._clock.sleep(LOST_RETRY_SECONDS)
 
     async def _follow(self) -> None:
         name, partition = self.manager.name, self._subscription.partition

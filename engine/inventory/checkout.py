@@ -15,9 +15,10 @@ from engine.cqrs.messages import Answer, Command, Event, Rejected
 from engine.cqrs.process_manager import NAMESPACE, ProcessManager, Send
 from engine.inventory.commands import Confirm, Release, ReserveLine
 from engine.inventory.events import Confirmed, Reserved
-from engine.inventory.order import ENDED, ORDER
+from engine.inventory.order import ENDED, ORDER, STILL_RESERVING
 from engine.inventory.order_messages import (
     AcceptOrder,
+    AskOrder,
     FinishOrder,
     Line,
     OrderCancelled,
@@ -57,6 +58,13 @@ CHECKOUT: Final = ProcessManager(
 
 async def _reserve(order_id: str, event: OrderPlaced, send: Send) -> None:
     buyer, lines = event.buyer, event.lines
+    # Events may come again long after; a refused order must not take units anew. The question has
+    # an id of its own every time, because an answer to an older one would be remembered.
+    step = await send(AskOrder(uuid.uuid4().hex, order_id))
+    if step == ENDED:
+        await _give_back(order_id, lines, send)
+    if step != STILL_RESERVING:
+        return
     reserved = await _send_all(
         send,
         (

@@ -18,7 +18,7 @@ from engine.cqrs.event_store import Value
 from engine.cqrs.messages import Command, Outcome, Rejected
 from engine.cqrs.process_manager import NAMESPACE
 from engine.cqrs.query_side.read_model import ReadStore, Select
-from engine.errors import EngineClosed, PartitionLost, SeckillError
+from engine.errors import DeadlineExceeded, Overloaded, SeckillError
 from engine.inventory.commands import Release
 from engine.inventory.order_messages import CancelOrder
 from engine.inventory.stock import SECOND_US
@@ -29,39 +29,52 @@ LOOK_SECONDS: Final = 0.5
 """How often it looks: a hold is given back about that long after its time, plus the lag."""
 
 HOLDS_AT_ONCE: Final = 2_000
+BUSY: Final = (Overloaded, DeadlineExceeded)
+"""Errors that say nothing about the holds themselves: the rest of the look can wait."""
+
 ORDER_IS_OVER: Final = frozenset({"ended", "unknown_order"})
 
 ExecuteMany = Callable[[Sequence[Command]], Awaitable[list[Outcome]]]
 
 
 class HoldExpiry:
-    """Looks for due holds until cancelled, or until the engine closes."""
+    """Looks for due holds until cancelled."""
 
-    def __init__(self, views: ReadStore, execute_many: ExecuteMany, clock: Clock) -> None:
+    def __init__(
+        self,
+        views: ReadStore,
+        execute_many: ExecuteMany,
+        clock: Clock,
+        at_once: int = HOLDS_AT_ONCE,
+    ) -> None:
+        """`at_once` is how many commands one list may have; the engine's queue must take them."""
         self._views = views
         self._execute_many = execute_many
         self._clock = clock
+        self._at_once = at_once
+        self._complaint = ""
 
     async def run(self) -> None:
         while True:
-            found = 0
+            given_back = 0
             try:
-                found = await self.give_back_due()
-            except (EngineClosed, PartitionLost):
-                return
+                given_back = await self.give_back_due()
+                self._complaint = ""
             except SeckillError as error:
-                logger.warning("due holds wait: %s", error)
+                self._complain(error)
             # After a full page the next one is due as soon as the projection has seen this one.
-            await self._clock.sleep(LOOK_SECONDS if found < HOLDS_AT_ONCE else LOOK_SECONDS / 10)
+            await self._clock.sleep(
+                LOOK_SECONDS if given_back < self._at_once else LOOK_SECONDS / 10
+            )
 
     async def give_back_due(self) -> int:
-        """Look once; return how many holds were found due. Raises StoreUnavailable, EngineClosed.
+        """Look once; return how many holds and orders were ended. Raises StoreUnavailable.
 
         A page full of holds that cannot be given back, of a SKU that is halted say, hides those
         behind it; the look goes on behind them.
         """
         now_us = self._clock.wall_us()
-        found = stuck = 0
+        given_back = stuck = 0
         while True:
             due = await self._views.select(
                 Select(
@@ -69,27 +82,28 @@ class HoldExpiry:
                     {"state": "held"},
                     at_most=("held_until_us", now_us),
                     order_by=("held_until_us",),
-                    limit=HOLDS_AT_ONCE,
+                    limit=self._at_once,
                     skip=stuck,
                 )
             )
-            found += len(due)
-            failed = await self._give_back(due, now_us // SECOND_US)
-            if not failed or len(due) < HOLDS_AT_ONCE:
-                return found
+            outcomes = await self._give_back(due, now_us // SECOND_US)
+            failed = sum(not isinstance(each, tuple) for each in outcomes)
+            given_back += len(outcomes) - failed
+            if not failed or len(due) < self._at_once:
+                return given_back
+            if any(isinstance(each, BUSY) for each in outcomes):
+                return given_back
             stuck += failed
 
-    async def _give_back(self, due: list[dict[str, Value]], attempt: int) -> int:
-        """Give holds back; return how many of them could not be.
+    async def _give_back(self, due: list[dict[str, Value]], attempt: int) -> list[Outcome]:
+        """Give holds back, alone or with their orders.
 
         `attempt` is the second: a refusal ("not due") is remembered under its id.
         """
         alone = [each for each in due if not each["order_id"]]
         lines = [each for each in due if each["order_id"]]
         outcomes = await self._send([_release(each, attempt) for each in alone])
-        if lines:
-            outcomes += await self._end_orders(lines, attempt)
-        return sum(isinstance(each, SeckillError) for each in outcomes)
+        return outcomes + await self._end_orders(lines, attempt) if lines else outcomes
 
     async def _end_orders(self, lines: list[dict[str, Value]], attempt: int) -> list[Outcome]:
         """Cancel the orders of due lines; checkout gives their lines back.
@@ -109,12 +123,24 @@ class HoldExpiry:
         return outcomes + await self._send(strays)
 
     async def _send(self, commands: Sequence[Command]) -> list[Outcome]:
-        """Send commands. What fails is found due again; only an engine that is gone ends it."""
-        outcomes = await self._execute_many(commands) if commands else []
+        """Send commands. What fails is found due again, and keeps nothing else from being sent."""
+        if not commands:
+            return []
+        try:
+            outcomes = await self._execute_many(commands)
+        except SeckillError as error:
+            outcomes = [error] * len(commands)
         for each in outcomes:
-            if isinstance(each, EngineClosed | PartitionLost):
-                raise each
+            if isinstance(each, SeckillError):
+                self._complain(each)
+                break
         return outcomes
+
+    def _complain(self, error: SeckillError) -> None:
+        """Log an error, but not the same one twice a second."""
+        if str(error) != self._complaint:
+            self._complaint = str(error)
+            logger.warning("due holds wait: %s", error)
 
 
 def _release(row: dict[str, Value], attempt: int) -> Release:

@@ -17,6 +17,7 @@ from engine.cqrs.aggregate import AggregateType
 from engine.cqrs.messages import Answer, Command, Event, Rejected
 from engine.inventory.order_messages import (
     AcceptOrder,
+    AskOrder,
     CancelOrder,
     FinishOrder,
     Line,
@@ -52,6 +53,7 @@ NOT_RESERVED = Rejected("not_reserved", "the lines of the order are not reserved
 ALREADY_PAID = Rejected("already_paid", "the order was paid before")
 ENDED = Rejected("ended", "the order was refused or cancelled before")
 NOT_DUE = Rejected("not_due", "the time to pay is not up")
+STILL_RESERVING = Rejected("reserving", "the lines of the order are being reserved")
 OUT_OF_TURN = Rejected("out_of_turn", "the order is at another step")
 
 
@@ -83,6 +85,10 @@ def decide(state: Order, command: Command, at_us: int) -> Answer:
         return UNKNOWN_ORDER
     ended = step in ("releasing", "released")
     match command:
+        case AskOrder():
+            if ended:
+                return ENDED
+            return STILL_RESERVING if step == "reserving" else OUT_OF_TURN
         case AcceptOrder(id=id, held_until_us=until_us):
             if ended:
                 return ENDED
@@ -137,6 +143,7 @@ ORDER: AggregateType[Order] = AggregateType(
     state=Order,
     commands={
         PlaceOrder: (OrderPlaced,),
+        AskOrder: (),
         AcceptOrder: (OrderReserved,),
         RefuseOrder: (OrderRefused,),
         PayOrder: (OrderPaid, OrderPaidTooLate),

@@ -44,6 +44,10 @@ class PlaceOrder(Command, frozen=True, gc=False):
             raise InvalidCommand("an order must name each SKU in one line only")
 
 
+class AskOrder(Command, frozen=True, gc=False):
+    """Is the order still being reserved? The answer is a refusal that says so, never an event."""
+
+
 class AcceptOrder(Command, frozen=True, gc=False):
     """Every line is reserved, until `held_until_us` at least. Sent by checkout."""
 

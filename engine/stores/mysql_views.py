@@ -23,7 +23,13 @@ from engine.stores.mysql_connection import (
     code_of,
 )
 from engine.stores.mysql_url import MysqlAddress
-from engine.stores.read_tables import check_read_tables, check_select, check_shape, tables_of
+from engine.stores.read_tables import (
+    check_read_tables,
+    check_select,
+    check_shape,
+    next_generation,
+    tables_of,
+)
 
 BAD_ROW: Final = frozenset(
     {167, 1048, 1136, 1264, 1265, 1366, 1406, 3140, 3141, 3156, 3819, 4025, 4174}
@@ -53,10 +59,10 @@ class MysqlViews:
     async def prepare(self, projection: str, tables: Sequence[ReadTable], partitions: int) -> int:
         self._tables |= check_read_tables(tables)
         async with self._conversation() as connection:
-            generation = await self._live(connection, projection, tables)
+            generation = await self._live(connection, projection, tables, mend=False)
             if generation is None:
                 async with _only_one(connection):
-                    generation = await self._live(connection, projection, tables)
+                    generation = await self._live(connection, projection, tables, mend=True)
                     if generation is None:
                         generation = await _make(connection, projection, tables, partitions)
                         await _go_live(connection, projection, generation, tables)
@@ -73,7 +79,9 @@ class MysqlViews:
     async def promote(self, projection: str, generation: int) -> None:
         async with self._conversation() as connection, _only_one(connection):
             found = await _generations(connection, projection)
-            shape = next(shape for number, _, shape in found if number == generation)
+            shape = next((each[2] for each in found if each[0] == generation and not each[1]), None)
+            if shape is None:
+                raise StoreUnavailable(f"another rebuild of {projection} began; try again")
             await _go_live(connection, projection, generation, tables_of(shape))
             for number, _, old in found:
                 if number != generation:
@@ -121,13 +129,22 @@ class MysqlViews:
         self._connection.close()
 
     async def _live(
-        self, connection: MysqlConnection, projection: str, tables: Sequence[ReadTable]
+        self,
+        connection: MysqlConnection,
+        projection: str,
+        tables: Sequence[ReadTable],
+        *,
+        mend: bool,
     ) -> int | None:
+        """The live generation. With `mend`, which needs the lock, its views are put right; without
+        it, None when they are not."""
         for generation, live, shape in await _generations(connection, projection):
             if live:
                 check_shape(projection, shape, tables)
                 # A process that died while it promoted may have left the older views.
                 if not await _views_are_of(connection, generation, tables):
+                    if not mend:
+                        return None
                     await _replace_views(connection, generation, tables)
                 return generation
         return None
@@ -171,7 +188,7 @@ async def _make(
     connection: MysqlConnection, projection: str, tables: Sequence[ReadTable], partitions: int
 ) -> int:
     newest = await connection.run(sql.newest(projection))
-    generation = int(newest.rows[0][0]) + 1
+    generation = next_generation(int(newest.rows[0][0]))
     for table in tables:
         for statement in sql.create(table, generation):
             await connection.run(statement)

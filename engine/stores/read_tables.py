@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from typing import Final
 
@@ -13,6 +14,9 @@ from engine.errors import SchemaMismatch
 from engine.stores.row_guard import check_tables
 
 MOVED: Final = "the checkpoint of projection {} was moved by somebody else; nothing was written"
+
+GENERATIONS_APART_MAX: Final = 1_000
+"""Two million rebuilds fit into a 32-bit number, and two drafts of one moment rarely meet."""
 
 
 def check_read_tables(tables: Sequence[ReadTable]) -> dict[str, ReadTable]:
@@ -63,3 +67,12 @@ def check_select(table: ReadTable, query: Select) -> None:
 def columns_written(table: ReadTable, write: Write) -> tuple[str, ...]:
     """The columns that the values of a row stand for."""
     return table.columns if isinstance(write, Put) else (*table.key, *write.columns)
+
+
+def next_generation(newest: int) -> int:
+    """A number for a generation after `newest`, 0 for none.
+
+    A draft that is dropped leaves no trace, and its number must not be drawn again: whoever was
+    filling it would then fill, and promote, somebody else's. Hence by chance, after the first.
+    """
+    return newest + 1 + secrets.randbelow(GENERATIONS_APART_MAX) if newest else 1

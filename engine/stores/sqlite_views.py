@@ -22,11 +22,12 @@ from engine.cqrs.query_side.read_model import (
     Select,
     Step,
 )
-from engine.errors import ConfigError
+from engine.errors import ConfigError, StoreUnavailable
 from engine.stores.read_tables import (
     check_read_tables,
     check_select,
     check_shape,
+    next_generation,
     physical,
     shape_of,
     tables_of,
@@ -175,6 +176,12 @@ class SqliteViews:
         return self._make(projection, tables, partitions)
 
     def _promote(self, projection: str, generation: int) -> None:
+        drafted = self._connection.execute(
+            "SELECT 1 FROM projections WHERE name = ? AND generation = ? AND NOT live",
+            (projection, generation),
+        ).fetchall()
+        if not drafted:
+            raise StoreUnavailable(f"another rebuild of {projection} began; try again")
         self._drop_generations(projection, live=1)
         self._go_live(projection, generation)
 
@@ -182,7 +189,7 @@ class SqliteViews:
         newest: list[Any] = self._connection.execute(
             "SELECT coalesce(max(generation), 0) FROM projections WHERE name = ?", (projection,)
         ).fetchall()
-        generation = int(newest[0][0]) + 1
+        generation = next_generation(int(newest[0][0]))
         for table in tables:
             for statement in create_statements(table, generation):
                 self._connection.execute(statement)

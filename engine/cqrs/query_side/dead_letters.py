@@ -25,6 +25,9 @@ async def settle(
     runs meanwhile finds the revision raised and looks at the letters again. Raises StoreUnavailable.
     """
     name, partition = projection.name, subscription.partition
+    # Before the letters: they change only together with it, so what was read is still true when it
+    # is, and nothing is taken in twice.
+    progress = await views.progress(name, generation, partition)
     letters = await views.dead_letters(name, generation, partition)
     by_stream = sorted(letters, key=lambda each: (each.stream, each.position))
     for _, of_stream in groupby(by_stream, key=lambda each: each.stream):
@@ -44,7 +47,9 @@ async def settle(
             done.append(letter.position)
         else:
             left = []
-        await _write(projection, generation, partition, views, writes, done, left)
+        progress = await _write(
+            projection, generation, partition, views, progress, writes, done, left
+        )
 
 
 async def hand_back(
@@ -74,11 +79,11 @@ async def _write(
     generation: int,
     partition: int,
     views: ReadStore,
+    progress: Progress | None,
     writes: Sequence[Write],
     done: Sequence[int],
     left: Sequence[DeadLetter],
-) -> None:
-    progress = await views.progress(projection.name, generation, partition)
+) -> Progress:
     if progress is None:
         raise StoreUnavailable(f"{projection.name} was rebuilt meanwhile; its letters are gone")
     reached = Progress(progress.position, progress.revision + 1)
@@ -88,6 +93,7 @@ async def _write(
     step = Step(*place, projection.tables, writes, left[:1], settled)
     if not await views.advance(step):
         raise StoreUnavailable(f"{projection.name} went on meanwhile; try again")
+    return reached
 
 
 def _because(letter: DeadLetter, error: Exception) -> DeadLetter:

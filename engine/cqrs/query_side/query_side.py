@@ -7,6 +7,7 @@ with its dead letters. Any process may do that; the one that projects notices by
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Final
 
@@ -24,6 +25,8 @@ from engine.cqrs.query_side.projector import Projector
 from engine.cqrs.query_side.read_model import DeadLetter, ReadStore
 from engine.cqrs.query_side.subscription import Feed, Subscription
 from engine.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 CATCH_UP_SECONDS: Final = 0.02
 
@@ -66,7 +69,9 @@ class QuerySide:
 
     def start(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Run something until `close`."""
-        self._tasks.append(asyncio.create_task(work, name=name))
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(_say_why)
+        self._tasks.append(task)
 
     def start_projection(self, projection: Projection) -> None:
         """Follow the events with it, in every partition."""
@@ -195,3 +200,9 @@ class QuerySide:
             return await self._managers[name].prepare(name, (), len(self._subscriptions))
         projection, views = self._places[name]
         return await views.prepare(name, projection.tables, len(self._subscriptions))
+
+
+def _say_why(task: asyncio.Task[None]) -> None:
+    """Log what ended a task that was to run until `close`."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.critical("%s stopped until the next start: %r", task.get_name(), error)

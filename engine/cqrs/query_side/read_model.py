@@ -137,7 +137,10 @@ class ReadStore(Protocol):
         """Begin a new, empty generation beside the live one, dropping an unfinished draft."""
 
     async def promote(self, projection: str, generation: int) -> None:
-        """Make a draft the live generation and drop the old one, at once for every reader."""
+        """Make a draft the live generation and drop the old one, at once for every reader.
+
+        Raises StoreUnavailable when it is no draft: another one was begun meanwhile.
+        """
 
     async def progress(self, projection: str, generation: int, partition: int) -> Progress | None:
         """How far it is; None when that generation is gone."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -11,9 +11,9 @@ import pytest
 
 from engine.clock import SystemClock
 from engine.config import load_settings
-from engine.cqrs.query_side.projection import RecordedCommit
+from engine.cqrs.query_side.projection import Projection, RecordedCommit
 from engine.cqrs.query_side.query_side import QuerySide
-from engine.cqrs.query_side.read_model import ReadStore, Select, Step, Write
+from engine.cqrs.query_side.read_model import DeadLetter, ReadStore, Select, Step, Write
 from engine.cqrs.query_side.subscription import Feed
 from engine.engine import Engine
 from engine.errors import StoreUnavailable
@@ -31,9 +31,15 @@ class Picky:
         self.bad = {"BAD"}
 
     def project(self, commit: RecordedCommit) -> list[Write]:
+        return self._unless_bad(commit, ORDERS)
+
+    def project_sales(self, commit: RecordedCommit) -> list[Write]:
+        return self._unless_bad(commit, SALES)
+
+    def _unless_bad(self, commit: RecordedCommit, projection: Projection) -> list[Write]:
         if commit.aggregate_id in self.bad and commit.first_version == 2:
             raise RuntimeError("I do not like it")
-        return list(ORDERS.project(commit))
+        return list(projection.project(commit))
 
 
 @asynccontextmanager
@@ -96,6 +102,41 @@ async def test_a_skipped_commit_is_missing_and_what_follows_is_not() -> None:
         assert await side.retry("orders", skip=True) == 0
         assert await names(views) == ["BAD-1", "BAD-2", "BAD-3", "GOOD-0", "GOOD-1", "GOOD-2"]
         await side.close()
+        await views.close()
+
+
+class Overtaken(SqliteViews):
+    """Somebody else does something just after the letters were read."""
+
+    meanwhile: Callable[[], Coroutine[object, object, object]] | None = None
+
+    async def dead_letters(
+        self, projection: str, generation: int, partition: int | None = None
+    ) -> list[DeadLetter]:
+        letters = await super().dead_letters(projection, generation, partition)
+        if partition is not None and (meanwhile := self.meanwhile) is not None:
+            self.meanwhile = None
+            await meanwhile()
+        return letters
+
+
+async def test_two_who_retry_at_once_count_no_letter_twice() -> None:
+    picky = Picky()
+    projection = replace(SALES, project=picky.project_sales)
+    async with sold() as engine:
+        views = await Overtaken.open(":memory:")
+        side = QuerySide(engine.reader, sale_registry(), {projection: views}, Feed(), SystemClock())
+        side.start_projection(projection)
+        await side.caught_up()
+        await side.close()
+        picky.bad.clear()
+        assert isinstance(views, Overtaken)
+        views.meanwhile = lambda: side.retry("sales")
+        with pytest.raises(StoreUnavailable, match="try again"):
+            await side.retry("sales")
+        rows = await views.select(Select("sales", {"sku": "BAD"}))
+        assert sum(int(row["orders"]) for row in rows) == 3
+        assert await side.retry("sales") == 0
         await views.close()
 
 
