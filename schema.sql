@@ -82,6 +82,15 @@ CREATE TABLE IF NOT EXISTS snapshots (
     PRIMARY KEY (aggregate_type, aggregate_id)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
+-- What a snapshot consists of, in pieces that each fit into one packet (max_allowed_packet).
+CREATE TABLE IF NOT EXISTS snapshot_parts (
+    aggregate_type VARCHAR(64) NOT NULL,
+    aggregate_id   VARCHAR(64) NOT NULL,
+    number         BIGINT      NOT NULL,
+    data           LONGBLOB    NOT NULL,
+    PRIMARY KEY (aggregate_type, aggregate_id, number)
+) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
 -- What a batch changes with ONE guarded UPDATE a SKU. No row changed, or a number below zero (error
 -- 4025 or 3819): the row differs from its events, and that SKU is stopped (ProjectionDiverged).
 CREATE TABLE IF NOT EXISTS stock (

@@ -73,14 +73,14 @@ class ResidentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `aggregates_max`: more than that, and the idle ones that were used longest ago are evicted.
     `idle_seconds`: evicted after so long without a command. `snapshot_events_min`: a snapshot is
-    due after that many events, and again when the stream has doubled, so that writing snapshots
-    costs a constant share per event; 0 writes none. A million events are replayed in two to three
-    seconds without one.
+    due after that many events since the last one, later while its state is large, and after a tenth
+    of them when the engine closes; 0 writes none. Half a million events are replayed in one to two
+    seconds.
     """
 
     aggregates_max: Count = 10_000
     idle_seconds: Annotated[float, Meta(gt=0)] = 3_600
-    snapshot_events_min: Annotated[int, Meta(ge=0)] = 1_000_000
+    snapshot_events_min: Annotated[int, Meta(ge=0)] = 500_000
 
 
 Mode: TypeAlias = Literal["async", "inline", "off"]

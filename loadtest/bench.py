@@ -60,7 +60,9 @@ def bench(
     ] = 1.0,
     only: Annotated[
         list[str] | None,
-        typer.Option(help="individual, lists, lonely, memory, replay or history; repeatable."),
+        typer.Option(
+            help="individual, lists, lonely, memory, replay, history or start; repeatable."
+        ),
     ] = None,
     history_events: Annotated[
         int | None,

@@ -14,11 +14,13 @@ from typing import Any, Final
 from engine.event_loop import run_async
 from loadtest import bench_ceilings, bench_runs
 from loadtest.bench_ceilings import BUYERS, LIST_SIZE, WrongAnswer
+from loadtest.bench_long import LongHistory
 from loadtest.bench_report import BenchAudit, Figure, figure
 
 LONELY_ORDERS = 300
 HISTORY_EVENTS: Final = 10_000_000
 MEMORY_REPEATS_MAX: Final = 3
+LONG_REPEATS_MAX: Final = 5
 MEMORY_KINDS: Final = (
     ("short ids", 250, "short", "on"),
     ("UUID ids", 250, "uuid", "on"),
@@ -67,6 +69,7 @@ class Bench:
             "memory": self.memory,
             "replay": self.replay,
             "history": self.history,
+            "start": self.start,
         }
 
     def run(self, name: str) -> list[Figure]:
@@ -189,6 +192,12 @@ class Bench:
             figure(f"{name} / on an empty store", "x", ratios, 0.9, checked=BY_ROW),
             figure(name, "orders/s", full, None, ceilings=ceilings, checked=BY_ROW),
         ]
+
+    async def start(self) -> list[Figure]:
+        repeats = min(LONG_REPEATS_MAX, self._repeats)
+        return await LongHistory(
+            self._new, self._history_events, max(LIST_SIZE * 3, self._orders), repeats
+        ).figures()
 
     async def _lists(self, limit_per_buyer: int) -> float:
         return await bench_runs.lists(self._new(), self._orders, limit_per_buyer, self._audited)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 import msgspec
 
@@ -93,7 +93,10 @@ def owner_of(held: Lease | None) -> str:
 
 
 class StoredSnapshot(msgspec.Struct, frozen=True):
-    """An aggregate's resident state at `version`, as bytes with their crc32c."""
+    """The head of a snapshot of an aggregate at `version`, as bytes with their crc32c.
+
+    What it consists of is in parts of the stream, which the head names.
+    """
 
     aggregate_type: str
     aggregate_id: str
@@ -101,6 +104,17 @@ class StoredSnapshot(msgspec.Struct, frozen=True):
     code_version: int
     state: bytes
     checksum: int
+
+
+class SnapshotPart(msgspec.Struct, frozen=True):
+    """A piece of a snapshot. Parts of one stream are numbered; a number is written once."""
+
+    number: int
+    data: bytes
+
+
+ALL_PARTS: Final = (0, 2**62)
+"""Every number a part may have: from the first, up to and without the second."""
 
 
 class StreamInfo(msgspec.Struct, frozen=True):
@@ -158,7 +172,12 @@ class EventReader(Protocol):
         """One row of an inline projection's table."""
 
     async def load_snapshot(self, stream: StreamKey) -> StoredSnapshot | None:
-        """The newest snapshot of a stream, unchecked, or None."""
+        """The head of the newest snapshot of a stream, unchecked, or None."""
+
+    async def read_snapshot_parts(
+        self, stream: StreamKey, from_number: int, limit: int
+    ) -> list[SnapshotPart]:
+        """Up to `limit` parts of a stream numbered `from_number` or higher, in their order."""
 
     async def close(self) -> None:
         """Give everything back. Idempotent."""
@@ -201,5 +220,15 @@ class EventStore(EventReader, Protocol):
         StoreUnavailable: nothing was written; CommitOutcomeUnknown: only `acquire` can tell.
         """
 
-    async def save_snapshot(self, snapshot: StoredSnapshot) -> None:
-        """Keep a snapshot, replacing an older one of the stream. Raises StoreUnavailable."""
+    async def save_snapshot(
+        self,
+        snapshot: StoredSnapshot,
+        parts: Sequence[SnapshotPart] = (),
+        replaced: tuple[int, int] = ALL_PARTS,
+    ) -> None:
+        """Keep a snapshot in place of an older one, in one transaction; a newer one stays.
+
+        Parts of the stream whose numbers are in `replaced` (from, up to and without) are removed
+        and `parts` are added, each of at most `commit_bytes_max // 4` bytes. Raises
+        StoreUnavailable.
+        """

@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 
 from engine.clock import Clock, SystemClock
 from engine.cqrs.event_store import (
+    ALL_PARTS,
     Lease,
     NewCommit,
     RowChange,
+    SnapshotPart,
     StoredCommit,
     StoredSnapshot,
     StoreInfo,
@@ -58,6 +60,7 @@ class MemoryStore:
         self._streams: dict[StreamKey, list[StoredCommit]] = {}
         self._rows: dict[str, dict[str, Row]] = {name: {} for name in self._tables}
         self._snapshots: dict[StreamKey, StoredSnapshot] = {}
+        self._snapshot_parts: dict[StreamKey, list[SnapshotPart]] = {}
         self._in_doubt = False
         self._closed = False
 
@@ -200,12 +203,33 @@ class MemoryStore:
             raise ValueError(f"this store has no table {name!r}; it has: {known}")
         return self._rows[name]
 
-    async def save_snapshot(self, snapshot: StoredSnapshot) -> None:
+    async def save_snapshot(
+        self,
+        snapshot: StoredSnapshot,
+        parts: Sequence[SnapshotPart] = (),
+        replaced: tuple[int, int] = ALL_PARTS,
+    ) -> None:
         await self._turn()
         stream = (snapshot.aggregate_type, snapshot.aggregate_id)
         older = self._snapshots.get(stream)
         if older is None or older.version <= snapshot.version:
+            first, end = replaced
+            kept = [
+                each
+                for each in self._snapshot_parts.get(stream, ())
+                if not first <= each.number < end
+            ]
+            if {each.number for each in kept} & {each.number for each in parts}:
+                raise StoreUnavailable("a part of this number is there already")
             self._snapshots[stream] = snapshot
+            self._snapshot_parts[stream] = sorted([*kept, *parts], key=lambda each: each.number)
+
+    async def read_snapshot_parts(
+        self, stream: StreamKey, from_number: int, limit: int
+    ) -> list[SnapshotPart]:
+        await self._turn()
+        parts = self._snapshot_parts.get(stream, [])
+        return [each for each in parts if each.number >= from_number][:limit]
 
     async def load_snapshot(self, stream: StreamKey) -> StoredSnapshot | None:
         await self._turn()

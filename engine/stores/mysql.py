@@ -11,7 +11,15 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from engine.clock import Clock, SystemClock
-from engine.cqrs.event_store import Lease, NewCommit, RowChange, StoredSnapshot, Table
+from engine.cqrs.event_store import (
+    ALL_PARTS,
+    Lease,
+    NewCommit,
+    RowChange,
+    SnapshotPart,
+    StoredSnapshot,
+    Table,
+)
 from engine.cqrs.query_side.read_model import Step
 from engine.errors import (
     CommitOutcomeUnknown,
@@ -170,8 +178,37 @@ class MysqlStore(MysqlReads):
                 raise
             raise CommitOutcomeUnknown(f"failed at or after COMMIT: {error}") from error
 
-    async def save_snapshot(self, snapshot: StoredSnapshot) -> None:
-        await self._read(
+    async def save_snapshot(
+        self,
+        snapshot: StoredSnapshot,
+        parts: Sequence[SnapshotPart] = (),
+        replaced: tuple[int, int] = ALL_PARTS,
+    ) -> None:
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
+        # Of its own: neither reads nor commits wait for it, and closing it undoes what is half done.
+        connection = await MysqlConnection.reopen(self._address)
+        try:
+            await self._write_snapshot(connection, snapshot, parts, replaced)
+        finally:
+            connection.close()
+
+    async def _write_snapshot(
+        self,
+        connection: MysqlConnection,
+        snapshot: StoredSnapshot,
+        parts: Sequence[SnapshotPart],
+        replaced: tuple[int, int],
+    ) -> None:
+        stream = (snapshot.aggregate_type, snapshot.aggregate_id)
+        _, newest = await connection.run_all(["BEGIN", sql.snapshot_version(stream)])
+        if newest.rows and newest.rows[0][0] > snapshot.version:
+            return
+        await connection.run(sql.remove_parts(stream, replaced))
+        for part in parts:
+            # One at a time: together they could be larger than a packet.
+            await connection.run(sql.add_part(stream, part))
+        await connection.run(
             sql.save_snapshot(
                 {
                     "aggregate_type": sql.quote(snapshot.aggregate_type),
@@ -183,6 +220,7 @@ class MysqlStore(MysqlReads):
                 }
             )
         )
+        await connection.run("COMMIT")
 
     async def close(self) -> None:
         self._closed = True

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.cqrs.event_store import (
+    SnapshotPart,
     StoredCommit,
     StoredSnapshot,
     StoreInfo,
@@ -75,6 +76,12 @@ class MysqlReads:
     async def load_snapshot(self, stream: StreamKey) -> StoredSnapshot | None:
         rows = await self._read(sql.load_snapshot(stream))
         return StoredSnapshot(*rows[0]) if rows else None
+
+    async def read_snapshot_parts(
+        self, stream: StreamKey, from_number: int, limit: int
+    ) -> list[SnapshotPart]:
+        rows = await self._read(sql.read_parts(stream, from_number, limit))
+        return [SnapshotPart(*row) for row in rows]
 
     async def _read(self, statement: str) -> Sequence[tuple[Any, ...]]:
         async with self._reading:

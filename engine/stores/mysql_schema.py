@@ -18,7 +18,7 @@ from engine.stores.mysql_connection import MysqlConnection, code_of
 from engine.stores.mysql_server import check_server, read_server
 from engine.stores.mysql_url import MysqlAddress
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 """Raised with every change of schema.sql. A program opens stores of exactly its own version."""
 
 NO_SUCH_TABLE: Final = 1146

@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from engine.cqrs.event_store import Lease, NewCommit, RowChange, Table, Value, owner_of
+from engine.cqrs.event_store import (
+    Lease,
+    NewCommit,
+    RowChange,
+    SnapshotPart,
+    Table,
+    Value,
+    owner_of,
+)
 from engine.errors import StreamKey
 from engine.stores.row_guard import NUMBER_MAX, columns_of
 
@@ -155,6 +163,34 @@ def save_snapshot(values: Mapping[str, str]) -> str:
     return (
         f"INSERT INTO snapshots ({', '.join(values)}) VALUES ({', '.join(values.values())}) "
         f"ON DUPLICATE KEY UPDATE {changes}"
+    )
+
+
+def snapshot_version(stream: StreamKey) -> str:
+    """The version of the stored snapshot, locked until the transaction ends."""
+    return f"SELECT version FROM snapshots WHERE {_of_stream(stream)} FOR UPDATE"
+
+
+def remove_parts(stream: StreamKey, replaced: tuple[int, int]) -> str:
+    first, end = replaced
+    return (
+        f"DELETE FROM snapshot_parts WHERE {_of_stream(stream)} "
+        f"AND number >= {first} AND number < {end}"
+    )
+
+
+def add_part(stream: StreamKey, part: SnapshotPart) -> str:
+    kind, name = map(quote, stream)
+    return (
+        "INSERT INTO snapshot_parts (aggregate_type, aggregate_id, number, data) "
+        f"VALUES ({kind}, {name}, {part.number}, {quote_bytes(part.data)})"
+    )
+
+
+def read_parts(stream: StreamKey, from_number: int, limit: int) -> str:
+    return (
+        f"SELECT number, data FROM snapshot_parts WHERE {_of_stream(stream)} "
+        f"AND number >= {from_number} ORDER BY number LIMIT {limit}"
     )
 
 

@@ -13,7 +13,7 @@ NUMBER_MAX = 2**63 - 1
 
 RESERVED_NAMES = frozenset(
     {
-        *("commits", "events", "meta", "partitions", "snapshots"),
+        *("commits", "events", "meta", "partitions", "snapshots", "snapshot_parts"),
         *("checkpoints", "dead_letters", "projections"),
     }
 )

@@ -15,7 +15,15 @@ from typing import Any, TypeVar
 import apsw
 
 from engine.clock import Clock, SystemClock
-from engine.cqrs.event_store import Lease, NewCommit, StoredSnapshot, Table, owner_of
+from engine.cqrs.event_store import (
+    ALL_PARTS,
+    Lease,
+    NewCommit,
+    SnapshotPart,
+    StoredSnapshot,
+    Table,
+    owner_of,
+)
 from engine.cqrs.query_side.read_model import Step
 from engine.errors import CommitOutcomeUnknown, Fenced, StoreUnavailable
 from engine.stores.failpoint import AFTER_COMMIT, Failpoint, no_failpoint
@@ -106,8 +114,15 @@ class SqliteStore(SqliteReads):
         with suppress(StoreUnavailable):
             self._write_worker.post(self._checkpoint)
 
-    async def save_snapshot(self, snapshot: StoredSnapshot) -> None:
-        await self._write_worker.call(self._save_snapshot, snapshot)
+    async def save_snapshot(
+        self,
+        snapshot: StoredSnapshot,
+        parts: Sequence[SnapshotPart] = (),
+        replaced: tuple[int, int] = ALL_PARTS,
+    ) -> None:
+        await self._write_worker.call(self._save_snapshot, snapshot, parts, replaced)
+        with suppress(StoreUnavailable):
+            self._write_worker.post(self._checkpoint)
 
     async def close(self) -> None:
         if self._closing is None:
@@ -189,9 +204,16 @@ class SqliteStore(SqliteReads):
             raise CommitOutcomeUnknown(f"failed at or after COMMIT: {error}") from error
         return result
 
-    def _save_snapshot(self, snapshot: StoredSnapshot) -> None:
+    def _save_snapshot(
+        self,
+        snapshot: StoredSnapshot,
+        parts: Sequence[SnapshotPart],
+        replaced: tuple[int, int],
+    ) -> None:
         try:
-            self._transaction(lambda connection: write_snapshot(connection, snapshot))
+            self._transaction(
+                lambda connection: write_snapshot(connection, snapshot, parts, replaced)
+            )
         except CommitOutcomeUnknown as error:
             raise StoreUnavailable(str(error)) from error
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import apsw
 
 from engine.cqrs.event_store import (
+    SnapshotPart,
     StoredCommit,
     StoredSnapshot,
     StoreInfo,
@@ -117,6 +118,19 @@ class SqliteReads:
                 stream,
             ).fetchall()
             return StoredSnapshot(*rows[0]) if rows else None
+
+        return await self._read(read)
+
+    async def read_snapshot_parts(
+        self, stream: StreamKey, from_number: int, limit: int
+    ) -> list[SnapshotPart]:
+        def read() -> list[SnapshotPart]:
+            rows = self._reader.execute(
+                "SELECT number, data FROM snapshot_parts WHERE aggregate_type = ? "
+                "AND aggregate_id = ? AND number >= ? ORDER BY number LIMIT ?",
+                (*stream, from_number, limit),
+            )
+            return [SnapshotPart(*row) for row in rows]
 
         return await self._read(read)
 

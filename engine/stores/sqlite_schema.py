@@ -12,7 +12,7 @@ from engine.stores.layout import Layout
 APPLICATION_ID = 0x53_4B_69_6C
 """Marks a file as a store of this program ("SKil"), in the header field SQLite keeps for it."""
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised with every change below. A program opens stores of exactly its own version."""
 
 PAGE_BYTES = 8_192
@@ -89,6 +89,14 @@ CREATE TABLE snapshots (
     checksum INTEGER NOT NULL,
     state BLOB NOT NULL,
     CONSTRAINT snapshots_by_stream PRIMARY KEY (aggregate_type, aggregate_id)
+) STRICT;
+
+CREATE TABLE snapshot_parts (
+    aggregate_type TEXT NOT NULL,
+    aggregate_id TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    data BLOB NOT NULL,
+    CONSTRAINT snapshot_parts_by_stream PRIMARY KEY (aggregate_type, aggregate_id, number)
 ) STRICT;
 """
 

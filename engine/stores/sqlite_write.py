@@ -7,7 +7,14 @@ from typing import Any
 
 import apsw
 
-from engine.cqrs.event_store import Lease, NewCommit, RowChange, StoredSnapshot, Table
+from engine.cqrs.event_store import (
+    Lease,
+    NewCommit,
+    RowChange,
+    SnapshotPart,
+    StoredSnapshot,
+    Table,
+)
 from engine.errors import Fenced, ProjectionDiverged, StreamKey, WrongExpectedVersion
 from engine.stores.failpoint import Failpoint
 from engine.stores.row_guard import NUMBER_MAX, check_change, columns_of, explain
@@ -59,25 +66,40 @@ def write_commits(
             failpoint("change")
 
 
-def write_snapshot(connection: apsw.Connection, snapshot: StoredSnapshot) -> None:
-    """Keep a snapshot, unless a newer one is there."""
-    connection.execute(
+def write_snapshot(
+    connection: apsw.Connection,
+    snapshot: StoredSnapshot,
+    parts: Sequence[SnapshotPart],
+    replaced: tuple[int, int],
+) -> None:
+    """Keep a snapshot with its parts, unless a newer one is there."""
+    stream = (snapshot.aggregate_type, snapshot.aggregate_id)
+    kept = connection.execute(
         "INSERT INTO snapshots (aggregate_type, aggregate_id, version, code_version, "
         "checksum, state) VALUES (?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (aggregate_type, aggregate_id) DO UPDATE SET "
         "version = excluded.version, code_version = excluded.code_version, "
         "checksum = excluded.checksum, state = excluded.state "
-        "WHERE excluded.version >= version",
+        "WHERE excluded.version >= version RETURNING version",
         (
-            snapshot.aggregate_type,
-            snapshot.aggregate_id,
+            *stream,
             snapshot.version,
             snapshot.code_version,
             snapshot.checksum,
             snapshot.state,
         ),
-        # The statement cache would keep the state, which may be hundreds of MB, alive.
-        can_cache=False,
+    ).fetchall()
+    if not kept:
+        return
+    connection.execute(
+        "DELETE FROM snapshot_parts "
+        "WHERE aggregate_type = ? AND aggregate_id = ? AND number >= ? AND number < ?",
+        (*stream, *replaced),
+    )
+    connection.executemany(
+        "INSERT INTO snapshot_parts (aggregate_type, aggregate_id, number, data) "
+        "VALUES (?, ?, ?, ?)",
+        [(*stream, part.number, part.data) for part in parts],
     )
 
 

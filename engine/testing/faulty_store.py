@@ -9,9 +9,11 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, TypeAlias
 
 from engine.cqrs.event_store import (
+    ALL_PARTS,
     EventStore,
     Lease,
     NewCommit,
+    SnapshotPart,
     StoredCommit,
     StoredSnapshot,
     StoreInfo,
@@ -97,8 +99,18 @@ class FaultyStore:
             self._in_doubt = True
             raise CommitOutcomeUnknown("injected: no reply to COMMIT")
 
-    async def save_snapshot(self, snapshot: StoredSnapshot) -> None:
-        await self._inner.save_snapshot(snapshot)
+    async def save_snapshot(
+        self,
+        snapshot: StoredSnapshot,
+        parts: Sequence[SnapshotPart] = (),
+        replaced: tuple[int, int] = ALL_PARTS,
+    ) -> None:
+        await self._inner.save_snapshot(snapshot, parts, replaced)
+
+    async def read_snapshot_parts(
+        self, stream: StreamKey, from_number: int, limit: int
+    ) -> list[SnapshotPart]:
+        return await self._inner.read_snapshot_parts(stream, from_number, limit)
 
     async def read_position(self, partition: int) -> int:
         return await self._inner.read_position(partition)

@@ -20,6 +20,7 @@ from engine.cqrs.event_store import (
     Lease,
     NewCommit,
     RowChange,
+    SnapshotPart,
     StoredCommit,
     StoredSnapshot,
     Table,
@@ -333,6 +334,38 @@ class EventStoreContract(ABC):
                 assert await store.load_snapshot(stream) == kept
             assert await store.load_snapshot(("counter", "b")) is None
 
+    async def test_parts_of_a_snapshot_are_added_and_replaced_with_it(self) -> None:
+        async with self.store() as store:
+            stream: StreamKey = ("counter", "a")
+            first, second = SnapshotPart(0, b"\x00ids"), SnapshotPart(1, b"state \xff")
+            await store.save_snapshot(_head(stream, 2), [first, second])
+            other = SnapshotPart(1, b"of another stream")
+            await store.save_snapshot(_head(("counter", "b"), 9), [other])
+            assert await store.read_snapshot_parts(stream, 0, 10) == [first, second]
+            assert await store.read_snapshot_parts(stream, 1, 10) == [second]
+            assert await store.read_snapshot_parts(stream, 0, 1) == [first]
+            third, fourth = SnapshotPart(2, b"more ids"), SnapshotPart(3, b"newer state")
+            await store.save_snapshot(_head(stream, 5), [third, fourth], (1, 2))
+            assert await store.read_snapshot_parts(stream, 0, 10) == [first, third, fourth]
+            # An older one changes nothing, and one that begins anew leaves nothing behind.
+            await store.save_snapshot(_head(stream, 4), [SnapshotPart(9, b"stale")])
+            assert await store.read_snapshot_parts(stream, 0, 10) == [first, third, fourth]
+            await store.save_snapshot(_head(stream, 6), [first])
+            assert await store.read_snapshot_parts(stream, 0, 10) == [first]
+            assert await store.read_snapshot_parts(("counter", "b"), 0, 10) == [other]
+
+    async def test_a_snapshot_that_fails_half_way_leaves_the_one_before(self) -> None:
+        async with self.store() as store:
+            stream: StreamKey = ("counter", "a")
+            before = _head(stream, 2), [SnapshotPart(0, b"ids"), SnapshotPart(1, b"state")]
+            await store.save_snapshot(*before)
+            # The number of its second part is taken.
+            clash = [SnapshotPart(2, b"more"), SnapshotPart(0, b"again")]
+            with pytest.raises(StoreUnavailable):
+                await store.save_snapshot(_head(stream, 3), clash, (1, 2))
+            assert await store.load_snapshot(stream) == before[0]
+            assert await store.read_snapshot_parts(stream, 0, 10) == before[1]
+
     async def test_close_may_be_called_twice_and_ends_the_store(self) -> None:
         store = await self.open_store()
         lease = await store.acquire(0)
@@ -348,6 +381,11 @@ class EventStoreContract(ABC):
     async def _assert_empty(self, store: EventStore) -> None:
         assert await store.read_partition(0, 0, 10) == []
         assert await store.read_rows("totals") == []
+
+
+def _head(stream: StreamKey, version: int) -> StoredSnapshot:
+    data = b"%d" % version
+    return StoredSnapshot(*stream, version, 1, data, checksum(data))
 
 
 def _span(stored: StoredCommit) -> tuple[str, int, int]:

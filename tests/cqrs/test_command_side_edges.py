@@ -10,8 +10,8 @@ import pytest
 
 from engine.config import load_settings
 from engine.cqrs.aggregate import AggregateType, Registry
-from engine.cqrs.command_side import repository
 from engine.cqrs.command_side.command_side import CommandSide
+from engine.cqrs.command_side.snapshots import SnapshotFormat
 from engine.cqrs.event_store import Lease, NewCommit
 from engine.cqrs.messages import Answer, Command, Event, Rejected
 from engine.errors import CommandFailed, EngineClosed, OutcomeUnknown, StoreUnavailable
@@ -58,7 +58,7 @@ async def test_a_snapshot_that_cannot_be_made_stops_nobody(
     def broken(*_: object) -> bytes:
         raise TypeError("no such format")
 
-    monkeypatch.setattr(repository._SnapshotFormat, "encode", broken)
+    monkeypatch.setattr(SnapshotFormat, "encode", broken)
     async with running(MemoryStore(), residents__snapshot_events_min=1) as side:
         for n in range(3):
             assert await side.bus.execute(Deposit(f"{n}", "a", 1)) == (Deposited(f"{n}", 1),)

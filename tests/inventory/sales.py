@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from engine.cqrs.event_store import (
     RowChange,
+    SnapshotPart,
     StoredCommit,
     StoredSnapshot,
     StoreInfo,
@@ -236,6 +237,11 @@ class Books:
 
     async def load_snapshot(self, stream: StreamKey) -> StoredSnapshot | None:
         return None
+
+    async def read_snapshot_parts(
+        self, stream: StreamKey, from_number: int, limit: int
+    ) -> list[SnapshotPart]:
+        return []
 
     async def close(self) -> None:
         pass

@@ -30,8 +30,8 @@ def database_of(url: str) -> str:
 
 def test_the_script_is_cut_into_whole_statements() -> None:
     statements = statements_of(schema_sql())
-    assert len(statements) == 11
-    assert [each.split()[0] for each in statements] == ["CREATE"] * 11
+    assert len(statements) == 12
+    assert [each.split()[0] for each in statements] == ["CREATE"] * 12
     assert all("--" not in each for each in statements)
 
 

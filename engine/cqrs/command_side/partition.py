@@ -91,7 +91,7 @@ class Partition:
         try:
             while (batches := await self._next_batches()) is not None:
                 self._in_flight = batches
-                decided, commits = self._decide(batches)
+                decided, commits = self._decide(await self._recall(batches))
                 left_out = await self._committer.write(commits) if commits else {}
                 self._publish(decided, left_out)
                 if commits:
@@ -99,6 +99,7 @@ class Partition:
                 self._in_flight = ()
                 await self._snapshot(decided)
                 self._residents.evict()
+            await self._snapshot_at_closing()
         except Fenced as error:
             self._stop(PartitionLost(str(error)), in_doubt=False)
         except PartitionLost as error:
@@ -177,6 +178,23 @@ class Partition:
 
     # -- decide
 
+    async def _recall(self, batches: list[Batch]) -> list[Batch]:
+        """Have the answers that came before a snapshot at hand; leave out whose cannot be read."""
+        ready: list[Batch] = []
+        for batch in batches:
+            resident = batch.mailbox.resident
+            assert resident is not None, "a mailbox takes turns only while its aggregate is loaded"
+            try:
+                await self._repository.recall(resident, batch.commands)
+            except AggregateHalted as error:
+                self._halt(batch, error)
+            except StoreUnavailable as error:
+                # Nothing was decided, so the aggregate is as true as before.
+                _publish_unavailable(batch, error)
+            else:
+                ready.append(batch)
+        return ready
+
     def _decide(self, batches: list[Batch]) -> tuple[list[tuple[Batch, Decision]], list[NewCommit]]:
         """Decide every batch; an aggregate that cannot be decided is stopped, and it alone."""
         decided: list[tuple[Batch, Decision]] = []
@@ -209,6 +227,7 @@ class Partition:
             error = left_out.get(batch.mailbox.stream)
             if error is None:
                 batch.mailbox.conflicts = 0
+                decision.resident.note_durable(decision.first_version, decision.events)
                 self._refusals.remember(batch.mailbox.stream, decision.refused)
                 self._counters.count_batch(batch, decision)
                 self._publisher.publish(batch, decision.outcomes)
@@ -222,7 +241,7 @@ class Partition:
     def _give_up(self, batch: Batch, error: StoreUnavailable) -> None:
         """Nothing was written: throw away what memory knew beyond the disk."""
         batch.mailbox.resident = None
-        publish_error(batch, lambda _: StoreUnavailable(str(error)))
+        _publish_unavailable(batch, error)
         self._reload_if_waiting(batch.mailbox)
 
     def _decide_again(self, batch: Batch, error: WrongExpectedVersion) -> None:
@@ -255,6 +274,13 @@ class Partition:
         for batch, _ in decided:
             resident = batch.mailbox.resident
             if resident is not None and self._repository.snapshot_is_due(resident):
+                await self._repository.save_snapshot(resident)
+
+    async def _snapshot_at_closing(self) -> None:
+        """The last chance, so that the next start has little to replay."""
+        for mailbox in self._residents:
+            resident = mailbox.resident
+            if resident is not None and self._repository.snapshot_is_due(resident, closing=True):
                 await self._repository.save_snapshot(resident)
 
     # -- loading
@@ -320,3 +346,7 @@ class Partition:
         self._loader.cancel()
         self._batch_due.set(math.inf)
         self._deadline.set(math.inf)
+
+
+def _publish_unavailable(batch: Batch, error: StoreUnavailable) -> None:
+    publish_error(batch, lambda _: StoreUnavailable(str(error)))

@@ -13,8 +13,10 @@ from engine.cqrs.command_side.publish import ANSWERS_AT_ONCE
 from engine.cqrs.event_store import Lease, NewCommit, StoredCommit, StoredSnapshot
 from engine.errors import (
     AggregateHalted,
+    CommandIdReused,
     DeadlineExceeded,
     OutcomeUnknown,
+    StoreUnavailable,
     StreamKey,
     WrongExpectedVersion,
 )
@@ -34,6 +36,7 @@ class WatchedStore(MemoryStore):
         self.hidden: set[tuple[StreamKey, int]] = set()
         self.replayed: list[str] = []
         self.snapshots: list[tuple[int, int]] = []
+        self.unreadable = False
 
     async def append(
         self, lease: Lease, commits: Sequence[NewCommit], *more: Any, **named: Any
@@ -46,15 +49,17 @@ class WatchedStore(MemoryStore):
     async def read_stream(
         self, stream: StreamKey, after_version: int, limit: int
     ) -> list[StoredCommit]:
+        if self.unreadable:
+            raise StoreUnavailable("injected")
         if after_version == 0:
             self.replayed.append(stream[1])
         commits = await super().read_stream(stream, after_version, limit)
         return [each for each in commits if (stream, each.first_version) not in self.hidden]
 
-    async def save_snapshot(self, snapshot: StoredSnapshot) -> None:
+    async def save_snapshot(self, snapshot: StoredSnapshot, *more: Any, **named: Any) -> None:
         (durable,) = await self.read_streams()
         self.snapshots.append((snapshot.version, durable.version))
-        await super().save_snapshot(snapshot)
+        await super().save_snapshot(snapshot, *more, **named)
 
 
 async def test_what_expired_leaves_its_place_in_the_queue_to_others() -> None:
@@ -188,12 +193,78 @@ async def test_a_missing_commit_halts_its_aggregate_and_it_alone() -> None:
     ]
 
 
-async def test_a_snapshot_is_kept_of_what_is_durable_whenever_the_stream_has_doubled() -> None:
+async def test_a_snapshot_is_kept_of_what_is_durable_every_so_many_events_and_at_closing() -> None:
     store = WatchedStore()
     async with running(store, residents__snapshot_events_min=2) as side:
         for n in range(9):
             await side.bus.execute(Deposit(f"{n}", "a", 1))
-    assert store.snapshots == [(2, 2), (4, 4), (8, 8)]
+    assert store.snapshots == [(2, 2), (4, 4), (6, 6), (8, 8), (9, 9)]
+
+
+async def test_without_snapshots_none_is_written_at_closing_either() -> None:
+    store = WatchedStore()
+    async with running(store, residents__snapshot_events_min=0) as side:
+        await side.bus.execute(Deposit("1", "a", 1))
+    assert store.snapshots == []
+
+
+async def test_a_commit_that_failed_leaves_no_snapshot_of_what_it_would_have_been() -> None:
+    store = WatchedStore()
+    async with running(store, residents__snapshot_events_min=2) as side:
+        await side.bus.execute(Deposit("1", "a", 1))
+        store.races = 99
+        with pytest.raises(WrongExpectedVersion):
+            await side.bus.execute(Deposit("2", "a", 1))
+        assert store.snapshots == []
+    assert store.snapshots == []
+
+
+async def test_after_a_restart_an_old_id_gets_its_first_answer_and_a_reused_one_is_told_apart() -> (
+    None
+):
+    store = WatchedStore()
+    async with running(store, residents__snapshot_events_min=3) as side:
+        for n in range(3):
+            await side.bus.execute(Deposit(f"{n}", "a", 1 + n))
+    async with running(store, residents__snapshot_events_min=3) as side:
+        await side.bus.execute(Deposit("late", "a", 9))
+        # Nothing that the snapshot covers was replayed.
+        assert store.replayed == ["a"]
+        for n in range(3):
+            assert await side.bus.execute(Deposit(f"{n}", "a", 1 + n)) == (
+                Deposited(f"{n}", 1 + n),
+            )
+            with pytest.raises(CommandIdReused):
+                await side.bus.execute(Deposit(f"{n}", "a", 77))
+        assert side.statistics().repeated == 3
+    assert [each.version for each in await store.read_streams()] == [4]
+
+
+async def test_while_an_old_answer_cannot_be_read_its_command_fails_alone_and_is_not_sold_anew() -> (
+    None
+):
+    store = WatchedStore()
+    async with running(store, residents__snapshot_events_min=1) as side:
+        await side.bus.execute(Deposit("old", "a", 1))
+    async with running(store, residents__snapshot_events_min=1) as side:
+        await side.bus.execute(Deposit("new", "a", 1))
+        store.unreadable = True
+        with pytest.raises(StoreUnavailable, match="injected"):
+            await side.bus.execute(Deposit("old", "a", 1))
+        await side.bus.execute(Deposit("other", "a", 1))
+        store.unreadable = False
+        assert await side.bus.execute(Deposit("old", "a", 1)) == (Deposited("old", 1),)
+
+
+async def test_an_old_answer_that_is_gone_halts_its_aggregate() -> None:
+    store = WatchedStore()
+    async with running(store, residents__snapshot_events_min=1) as side:
+        for n in range(2):
+            await side.bus.execute(Deposit(f"{n}", "a", 1))
+    store.hidden = {(("account", "a"), 1)}
+    async with running(store, residents__snapshot_events_min=1) as side:
+        with pytest.raises(AggregateHalted, match=r"events 1\.\.1 are missing"):
+            await side.bus.execute(Deposit("0", "a", 1))
 
 
 async def test_the_aggregate_used_last_stays_in_memory_and_the_one_idle_longest_leaves() -> None:

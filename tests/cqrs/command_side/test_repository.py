@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 import pytest
@@ -11,8 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.cqrs.codec import Codec, checksum
+from engine.cqrs.command_side.decide import Refusals, decide
 from engine.cqrs.command_side.repository import REPLAY_PAGE_COMMITS, Repository, Resident
-from engine.cqrs.event_store import NewCommit, StoredCommit, StoredSnapshot
+from engine.cqrs.command_side.snapshots import (
+    Blob,
+    Head,
+    IdSpan,
+    SnapshotFormat,
+    UnusableSnapshot,
+    encode_head,
+)
+from engine.cqrs.event_store import NewCommit, SnapshotPart, StoredCommit, StoredSnapshot
 from engine.cqrs.messages import Event
 from engine.errors import AggregateHalted, StoreUnavailable, StreamKey
 from engine.stores.memory import MemoryStore
@@ -21,6 +32,7 @@ from tests.cqrs.bank_account import (
     COUNTER,
     Account,
     Corrupted,
+    Deposit,
     Deposited,
     FeeCharged,
     Withdrawn,
@@ -48,13 +60,13 @@ class WatchedStore(MemoryStore):
         commits = await super().read_stream(stream, after_version, limit)
         return [each for each in commits if each.first_version not in self.hidden]
 
-    async def save_snapshot(self, snapshot: StoredSnapshot) -> None:
+    async def save_snapshot(self, snapshot: StoredSnapshot, *more: Any, **named: Any) -> None:
         if self.full:
             raise StoreUnavailable("the disk is full")
-        await super().save_snapshot(snapshot)
+        await super().save_snapshot(snapshot, *more, **named)
 
 
-def repository(store: MemoryStore, snapshot_events_min: int = 0) -> Repository:
+def repository(store: MemoryStore, snapshot_events_min: int = 1_000) -> Repository:
     return Repository(store, bank_registry().types, CODECS, snapshot_events_min)
 
 
@@ -174,9 +186,18 @@ async def test_with_a_snapshot_or_without_the_aggregate_is_the_same(
     fast = await load(store)
     # Only what came after the snapshot is read.
     assert store.read_after[0] == saved.version == fast.snapshot_version
+    assert fast.answers.keys() == {f"{n}" for n in range(len(amounts), len(batches))}
     plain = WatchedStore()
     await write(plain, *batches)
-    assert contents(fast) == contents(await load(plain))
+    slow = await load(plain)
+    assert (fast.state, fast.version) == (slow.state, slow.version)
+    asked = [Deposit(f"{n}", "a", 1) for n in range(len(batches))]
+    await repository(store).recall(fast, asked)
+    assert fast.answers == slow.answers
+    # What was recalled is in memory, and not read again.
+    store.read_after.clear()
+    await repository(store).recall(fast, asked)
+    assert store.read_after == []
 
 
 async def test_a_snapshot_names_its_stream_version_and_code() -> None:
@@ -192,34 +213,131 @@ async def test_a_snapshot_names_its_stream_version_and_code() -> None:
     assert resident.snapshot_version == 3
 
 
+Damage = Callable[[MemoryStore, StoredSnapshot], None]
+
+
+def change_head(**changed: Any) -> Damage:
+    def damage(store: MemoryStore, head: StoredSnapshot) -> None:
+        store._snapshots[STREAM] = msgspec.structs.replace(head, **changed)
+
+    return damage
+
+
+def change_part(number: int, data: bytes | None) -> Damage:
+    """Put `data` into a part of the snapshot, or take the part away."""
+
+    def damage(store: MemoryStore, _: StoredSnapshot) -> None:
+        parts = store._snapshot_parts[STREAM]
+        assert number in [each.number for each in parts]
+        others = [each for each in parts if each.number != number]
+        new = [] if data is None else [SnapshotPart(number, data)]
+        store._snapshot_parts[STREAM] = sorted([*others, *new], key=lambda each: each.number)
+
+    return damage
+
+
+def sealed(state: bytes) -> dict[str, Any]:
+    return {"state": state, "checksum": checksum(state)}
+
+
 @pytest.mark.parametrize(
-    ("state", "check", "code_version", "warning"),
+    ("damage", "warning"),
     [
-        pytest.param(None, None, 2, "", id="code of another version"),
-        pytest.param(None, 1, 1, "checksum is wrong", id="checksum"),
-        pytest.param(b"\xc1", None, 1, "ignored", id="no MessagePack"),
-        pytest.param(msgspec.msgpack.encode(("x", [])), None, 1, "ignored", id="another state"),
+        pytest.param(change_head(code_version=2), "code version 2", id="code of another version"),
+        pytest.param(change_head(checksum=1), "checksum is wrong", id="checksum of the head"),
+        pytest.param(change_head(**sealed(b"\xc1")), "ignored", id="no MessagePack"),
+        pytest.param(change_head(version=1), "up to version 2 of 1", id="another version"),
+        pytest.param(
+            change_head(**sealed(encode_head(Head(2, 2, Blob(1, 1, 0), 1, ())))),
+            "up to version 0 of 2",
+            id="ids missing",
+        ),
+        pytest.param(
+            change_head(
+                **sealed(
+                    encode_head(
+                        Head(2, 2, Blob(1, 1, 0), 1, (IdSpan(2, 2, Blob(0, 1, 0)),)),
+                    )
+                )
+            ),
+            "from version 1 on",
+            id="a span missing",
+        ),
+        pytest.param(change_part(0, None), "part 0 is missing", id="ids gone"),
+        pytest.param(change_part(1, None), "part 1 is missing", id="state gone"),
+        pytest.param(change_part(0, b"x"), r"checksum of its parts 0\.\.0", id="ids damaged"),
+        pytest.param(change_part(1, b"x"), r"checksum of its parts 1\.\.1", id="state damaged"),
     ],
 )
 async def test_a_snapshot_that_does_not_fit_is_ignored(
-    state: bytes | None,
-    check: int | None,
-    code_version: int,
-    warning: str,
+    damage: Damage, warning: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that is trusted would show in `snapshot_version`."""
+    store = MemoryStore()
+    await write(store, [Deposited("1", 5)], [Deposited("2", 5)])
+    await repository(store).save_snapshot(await load(store))
+    assert (await load(store)).snapshot_version == 2
+    assert not caplog.records
+    head = await store.load_snapshot(STREAM)
+    assert head is not None
+    damage(store, head)
+    resident = await load(store)
+    answers = {"1": Deposited("1", 5), "2": Deposited("2", 5)}
+    assert contents(resident) == (Account(10), 2, answers)
+    assert resident.snapshot_version == 0
+    assert re.search(warning, caplog.text)
+    # The next one does not build on it.
+    resident.snapshot_version = 0
+    await repository(store).save_snapshot(resident)
+    assert (await load(store)).snapshot_version == 2
+
+
+async def test_a_state_of_another_snapshot_is_not_taken_for_this_ones() -> None:
+    parts = SnapshotFormat(ACCOUNT, 1_000).encode(7, Account(900), [], None)[1]
+    head = Head(8, 1, Blob(0, 1, 0), 1, ())
+    with pytest.raises(UnusableSnapshot, match="its state is of version 7"):
+        SnapshotFormat(ACCOUNT, 1_000).decode_state(head, parts[0].data)
+
+
+async def test_nothing_that_is_ahead_of_the_store_gets_into_a_snapshot(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A trusted one would show its own balance of 900 instead of the events' 5."""
     store = MemoryStore()
     await write(store, [Deposited("1", 5)])
-    if state is None:
-        state = msgspec.msgpack.encode((Account(900), []))
-    check = checksum(state) if check is None else check
-    await store.save_snapshot(StoredSnapshot(*STREAM, 1, code_version, state, check))
     resident = await load(store)
-    assert contents(resident) == (Account(5), 1, {"1": Deposited("1", 5)})
-    assert resident.snapshot_version == 0
-    assert warning in caplog.text
-    assert bool(caplog.records) == bool(warning)
+    decide(resident, [Deposit("2", "a", 900)], Refusals(1), 0)
+    await repository(store).save_snapshot(resident)
+    assert await store.load_snapshot(STREAM) is None
+    assert "ahead of what is stored" in caplog.text
+
+
+async def test_ids_are_written_once_and_the_state_is_replaced() -> None:
+    store = MemoryStore()
+    written = set[int]()
+    for n in range(5):
+        await write(store, [Deposited(f"{n}", 1)])
+        await repository(store).save_snapshot(await load(store))
+        parts = await store.read_snapshot_parts(STREAM, 0, 99)
+        assert len(parts) == n + 2
+        written |= {each.number for each in parts}
+    assert written == set(range(10))
+
+
+async def test_what_is_longer_than_a_part_is_cut_and_put_together_again() -> None:
+    class SmallParts(MemoryStore):
+        @property
+        def commit_bytes_max(self) -> int:
+            return 4 * 7
+
+    store = SmallParts()
+    await write(store, *([Deposited(f"{n:64}", 1)] for n in range(20)))
+    await repository(store).save_snapshot(await load(store))
+    parts = await store.read_snapshot_parts(STREAM, 0, 9_999)
+    assert max(len(each.data) for each in parts) == 7
+    resident = await load(store)
+    assert (resident.state, resident.snapshot_version) == (Account(20), 20)
+    await repository(store).recall(resident, [Deposit(f"{11:64}", "a", 1)])
+    assert resident.answers[f"{11:64}"] == Deposited(f"{11:64}", 1)
 
 
 async def test_a_store_that_takes_no_snapshot_now_is_no_error_and_not_asked_at_once_again(
@@ -237,33 +355,27 @@ async def test_a_store_that_takes_no_snapshot_now_is_no_error_and_not_asked_at_o
 
 
 @pytest.mark.parametrize(
-    ("version", "newest", "due"),
+    ("version", "newest", "state_bytes", "due", "at_closing"),
     [
-        (9, 0, False),
-        (10, 0, True),
-        (19, 10, False),
-        (20, 10, True),
-        (59, 30, False),
-        (60, 30, True),
+        (0, 0, 0, False, False),
+        (1, 0, 0, False, True),
+        (9, 0, 0, False, True),
+        (10, 0, 0, True, True),
+        (109, 100, 0, False, True),
+        (110, 100, 0, True, True),
+        (119, 100, 64 * 20, False, True),
+        (120, 100, 64 * 20, True, True),
     ],
 )
-def test_a_snapshot_is_due_when_the_stream_doubled_but_not_below_the_least(
-    version: int, newest: int, due: bool
+def test_a_snapshot_is_due_every_so_many_events_and_more_rarely_when_its_state_is_large(
+    version: int, newest: int, state_bytes: int, due: bool, at_closing: bool
 ) -> None:
     resident = Resident(ACCOUNT, STREAM)
     resident.version, resident.snapshot_version = version, newest
-    assert repository(MemoryStore(), 10).snapshot_is_due(resident) == due
-    assert not repository(MemoryStore(), 0).snapshot_is_due(resident)
-
-
-@given(least=st.integers(1, 50), events=st.integers(0, 3_000))
-def test_all_snapshots_of_a_stream_together_hold_at_most_two_times_its_events(
-    least: int, events: int
-) -> None:
-    resident, keeper, written = Resident(ACCOUNT, STREAM), repository(MemoryStore(), least), 0
-    for version in range(1, events + 1):
-        resident.version = version
-        if keeper.snapshot_is_due(resident):
-            written += version
-            resident.snapshot_version = version
-    assert written <= 2 * events
+    resident.saved = Head(newest, 1, Blob(0, 1, 0), state_bytes, ())
+    keeper = repository(MemoryStore(), 10)
+    assert keeper.snapshot_is_due(resident) == due
+    assert keeper.snapshot_is_due(resident, closing=True) == at_closing
+    never = repository(MemoryStore(), 0)
+    assert not never.snapshot_is_due(resident)
+    assert not never.snapshot_is_due(resident, closing=True)
