@@ -85,9 +85,17 @@ def describe(tally: Tally, workload: Workload, rate: float) -> str:
     (p99,) = tally.latency.percentiles_ms((99,))
     return (
         f"{tally.answered:,} of {workload.rows:,} orders answered, {rate:,.0f}/s; "
-        f"{sold:,} of {workload.stock * len(workload.skus):,} units sold, "
+        f"{_describe_units(sold, workload)}, "
         f"{tally.rejected.total():,} refused; p99 {p99:,.1f} ms{_describe_payments(tally)}"
     )
+
+
+def _describe_units(sold: int, workload: Workload) -> str:
+    units = workload.stock * len(workload.skus)
+    if workload.hold_seconds:
+        # What is given back is reserved again, so this may pass the stock.
+        return f"{sold:,} units reserved of a stock of {units:,}"
+    return f"{sold:,} of {units:,} units sold"
 
 
 def _describe_payments(tally: Tally) -> str:

@@ -123,7 +123,7 @@ class WorkloadSettings(msgspec.Struct, frozen=True):
         if self.pay_rate + self.late_payments > 1.000_001:
             raise ConfigError(
                 "--pay-rate and --late-payments are shares of the same buyers and must be at most "
-                f"1 together, got {self.pay_rate} and {self.late_payments}"
+                f"1 together, got {self.pay_rate} (1 unless given) and {self.late_payments}"
             )
         if cart.high > self.skus:
             raise ConfigError(

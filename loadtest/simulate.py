@@ -250,7 +250,7 @@ async def open_sales(engine: Engine, workload: Workload) -> None:
             raise ConfigError(
                 f"the store already holds {sku}, opened by another run or with other settings "
                 f"({row.available + row.reserved + row.paid:,} units, limit per buyer "
-                f"{row.limit_per_buyer:,}); repeat that run's settings to resume it, or choose "
+                f"{row.limit_per_buyer:,}, held for {row.hold_seconds:,} s); repeat that run's settings to resume it, or choose "
                 "another --store-url or --out"
             )
 

@@ -33,6 +33,8 @@ from loadtest.strategies_report import StrategiesRun, summarise, table_of, write
 from loadtest.summary import print_summary
 from loadtest.workload import Workload, generate
 
+OF_HELD_ORDERS: Final = ("hold_seconds", "pay_rate", "late_payments", "cart_size")
+
 REPEATS: Final = 3
 """Times each strategy is run unless --repeats says otherwise."""
 
@@ -159,6 +161,11 @@ def _workload(given: Mapping[str, Any], orders: Path | None) -> Workload:
     if arrival not in (None, "burst"):
         raise ConfigError("--orders has its own times; only --arrival burst goes with it")
     foreign = sorted(given.keys() - {"stock", "limit_per_buyer", "arrival"})
+    life = [each for each in foreign if each in OF_HELD_ORDERS]
+    if life:
+        raise ConfigError(
+            f"{flag_of(life[0])} does not go with --orders: recorded orders are final"
+        )
     if foreign:
         raise ConfigError(f"{flag_of(foreign[0])} has no meaning with --orders; the file says it")
     defaults = WorkloadSettings()

@@ -175,7 +175,7 @@ def test_a_store_of_another_sale_is_refused_and_left_alone(
     other = msgspec.structs.replace(other, directory=tmp_path / "other", history=None)
     versions = asyncio.run(stream_versions(tmp_path))
     with pytest.raises(
-        ConfigError, match=r"already holds SKU-1.* \(300 units, limit per buyer 3\)"
+        ConfigError, match=r"already holds SKU-1.* \(300 units, limit per buyer 3, held for 0 s\)"
     ):
         simulate(other)
     assert asyncio.run(stream_versions(tmp_path)) == versions
