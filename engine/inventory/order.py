@@ -58,7 +58,11 @@ OUT_OF_TURN = Rejected("out_of_turn", "the order is at another step")
 
 
 class Order(msgspec.Struct):
-    """The state of one order. `refused` says which line could not be had and why."""
+    """The state of one order.
+
+    `refused` says which line could not be had and why, or that it was cancelled before its lines
+    were reserved; empty for an order that was, whatever became of it.
+    """
 
     step: OrderStep = "new"
     buyer: str = ""
@@ -128,6 +132,9 @@ def evolve(state: Order, event: Event) -> Order:
         case OrderPaid():
             state.step = "confirming"
         case OrderCancelled():
+            if state.step == "reserving":
+                # It never had all its lines: whoever asks again must not take it for accepted.
+                state.refused = "cancelled"
             state.step = "releasing"
         case OrderFinished():
             state.step = "confirmed" if state.step == "confirming" else "released"
