@@ -6,13 +6,14 @@ What a command needs is imported inside it, so that `seckill --help` answers at 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
 import typer
 
+from engine.cli_read_models import StoreToRead, letters, project
 from engine.errors import (
     ConfigError,
     InvalidCommand,
@@ -28,7 +29,6 @@ from loadtest import options
 if TYPE_CHECKING:
     from engine.inspection import SkuView, StoreView
     from engine.inventory.audit import AuditReport
-    from engine.queries import Queries
 
 T = TypeVar("T")
 
@@ -47,15 +47,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-StoreToRead = Annotated[
-    str,
-    typer.Option(
-        "--store-url",
-        metavar="URL",
-        help="The store to read, sqlite:PATH or mysql://user:password@host:port/database. "
-        "An engine may be writing to it.",
-    ),
-]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
@@ -68,6 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except SeckillError as error:
         _exit(1, f"error: {error}")
     _exit(0)
+
+
+app.add_typer(project, name="project")
+app.add_typer(letters, name="dead-letters")
 
 
 @app.callback(invoke_without_command=True)
@@ -290,92 +285,6 @@ def inspect(
             from engine.inspection import print_view
 
             print_view(console, view, ROWS_SHOWN_MAX)
-
-
-project = typer.Typer(help="Look at the read models, or build one anew.", no_args_is_help=True)
-app.add_typer(project, name="project")
-letters = typer.Typer(
-    help="Deal with commits that could not be taken in or reacted to.", no_args_is_help=True
-)
-app.add_typer(letters, name="dead-letters")
-
-ReadModel = Annotated[str, typer.Argument(metavar="NAME", help="orders or sales.")]
-HasLetters = Annotated[str, typer.Argument(metavar="NAME", help="orders, sales or checkout.")]
-
-
-@project.command("status")
-def project_status(store_url: StoreToRead, config: options.Config = None) -> None:
-    """Show how far each read model is behind the events."""
-    rows = _ask(store_url, config, lambda queries: queries.lag())
-    with printing() as console:
-        for each in rows:
-            console.print(
-                f"{each.name}: partition {each.partition} at {each.position:,}, "
-                f"{each.commits:,} commits and {each.seconds:.3f} s behind, "
-                f"{each.dead_letters:,} dead letters",
-                highlight=False,
-            )
-
-
-@project.command("rebuild")
-def project_rebuild(name: ReadModel, store_url: StoreToRead, config: options.Config = None) -> None:
-    """Build a read model from all events beside the live one, then swap. The sale goes on."""
-    _ask(store_url, config, lambda queries: queries.rebuild(name))
-    typer.echo(f"{name} was built anew")
-
-
-@letters.command("list")
-def letters_list(name: HasLetters, store_url: StoreToRead, config: options.Config = None) -> None:
-    """Show the commits that wait, and why; one without a reason waits behind another."""
-    found = _ask(store_url, config, lambda queries: queries.dead_letters(name))
-    for each in found:
-        where = f"partition {each.partition} position {each.position:,}"
-        typer.echo(f"{where}: {each.aggregate_type} {each.aggregate_id}: {each.reason or 'waits'}")
-    typer.echo(f"{len(found):,} dead letters")
-
-
-@letters.command("retry")
-def letters_retry(name: HasLetters, store_url: StoreToRead, config: options.Config = None) -> None:
-    """Take the dead letters in, once their cause is mended. Exit code 1 when some are left.
-
-    Those of checkout are taken up by the engine that runs, or by the next one: exit code 0."""
-    _settle(name, store_url, config, skip=False)
-
-
-@letters.command("skip")
-def letters_skip(name: HasLetters, store_url: StoreToRead, config: options.Config = None) -> None:
-    """Give up the first dead letter of each SKU or order and take in what waits behind it.
-
-    That of checkout must have a reason; what waits is taken up as with retry."""
-    _settle(name, store_url, config, skip=True)
-
-
-def _settle(name: str, store_url: str, config: Path | None, *, skip: bool) -> None:
-    from engine.inventory.checkout import CHECKOUT
-
-    left = _ask(store_url, config, lambda queries: queries.retry_dead_letters(name, skip=skip))
-    typer.echo(f"{left:,} dead letters left")
-    if left and name == CHECKOUT.name:
-        typer.echo("The running engine takes them up in seconds, or the next one when it starts.")
-        typer.echo(f"What became of them: seckill dead-letters list {name}")
-    elif left:
-        raise typer.Exit(1)
-
-
-def _ask(
-    store_url: str, config: Path | None, question: Callable[[Queries], Coroutine[Any, Any, T]]
-) -> T:
-    """Ask the read models of a store, which are fed as the settings say."""
-    from engine.config import load_settings
-    from engine.runtime import open_queries
-
-    settings = load_settings(config, {"store.url": store_url})
-
-    async def ask() -> T:
-        async with open_queries(settings) as queries:
-            return await question(queries)
-
-    return interruptible(lambda: run_async(ask()))
 
 
 async def _audit(store_url: str, history: Path | None) -> AuditReport:
