@@ -200,8 +200,8 @@ class Engine:
 
         Returns the order: awaiting payment, or refused with `refused` saying why. Repeat it with
         the same id after an error to learn what became of it; it goes on by itself meanwhile.
-        Rejected: already_placed (by another request). Raises OutcomeUnknown when it takes longer
-        than `timeout_ms`, and what `CommandBus.execute` raises.
+        Raises CommandIdReused when the id is that of another request, OutcomeUnknown when it takes
+        longer than `timeout_ms`, and what `CommandBus.execute` raises.
         """
         units = tuple(Line(sku, quantity) for sku, quantity in lines.items())
         command = PlaceOrder(order_id, order_id, buyer, units)
