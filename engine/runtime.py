@@ -70,6 +70,9 @@ async def open_engine(
             await views.prepare(projection.name, projection.tables, store.partitions)
         feed = Feed()
         query_side = QuerySide(store, registry, places, feed, clock)
+        if kept.managers:
+            query_side.add_manager(CHECKOUT, places[ORDERS])
+        await query_side.check_not_ahead()
         inline = [each for each in places if _modes(kept)[each.name] == "inline"]
         command_side = await CommandSide.open(
             store,

@@ -99,7 +99,7 @@ class SqliteSnapshot:
         def translated() -> T:
             try:
                 return read()
-            except apsw.Error as error:
+            except (apsw.Error, UnicodeDecodeError) as error:
                 raise translate(error, f"cannot read {self._path}") from error
 
         return await self._worker.call(translated)

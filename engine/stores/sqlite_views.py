@@ -246,8 +246,8 @@ class SqliteViews:
         def read() -> list[Any]:
             try:
                 return self._connection.execute(statement, values).fetchall()
-            except apsw.Error as error:
-                raise translate(error, f"cannot read {self._path}") from error
+            except (apsw.Error, UnicodeDecodeError) as error:
+                raise _unavailable(error, f"cannot read {self._path}") from error
 
         return await self._worker.call(read)
 
@@ -266,7 +266,7 @@ class SqliteViews:
             if isinstance(error, BAD_ROW):
                 raise ValueError(f"{type(error).__name__}: {error}") from error  # noqa: TRY004  # the port says so
             if isinstance(error, apsw.Error):
-                raise translate(error, f"{self._path}: nothing was written") from error
+                raise _unavailable(error, f"{self._path}: nothing was written") from error
             raise
         return result
 
@@ -329,6 +329,16 @@ def _put(connection: apsw.Connection, table: ReadTable, generation: int, write: 
         put_statement(table, generation),
         (msgspec.json.encode(rows).decode(),),
     )
+
+
+def _unavailable(error: BaseException, action: str) -> BaseException:
+    """What the port says of an error, with the cure for a damaged file."""
+    if isinstance(error, apsw.CorruptError | apsw.NotADBError | UnicodeDecodeError):
+        action += (
+            " (the file is damaged: stop the engine and remove it with its -wal and -shm, and it"
+        )
+        action += " is built again from the events)"
+    return translate(error, action)
 
 
 def _open(kind: type[SqliteViews], path: str, in_store: bool) -> SqliteViews:

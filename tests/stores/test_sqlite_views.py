@@ -8,7 +8,7 @@ import apsw
 import pytest
 
 from engine.cqrs.query_side.read_model import ReadModelSnapshot, ReadStore
-from engine.errors import ConfigError
+from engine.errors import ConfigError, StoreUnavailable
 from engine.stores.sqlite_snapshot import SqliteSnapshot
 from engine.stores.sqlite_views import SqliteViews
 from engine.testing.read_store_contract import TABLE, ReadStoreContract, step
@@ -65,3 +65,19 @@ async def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(ConfigError, match="version 99"):
         await SqliteViews.open(path)
+
+
+async def test_a_damaged_file_says_how_it_is_mended(tmp_path: Path) -> None:
+    place = tmp_path / "views.db"
+    views = await SqliteViews.open(str(place))
+    await views.prepare("census", [TABLE], 1)
+    await views.close()
+    data = bytearray(place.read_bytes())
+    data[4096:] = b"\x96" * (len(data) - 4096)
+    place.write_bytes(data)
+    views = await SqliteViews.open(str(place))
+    with pytest.raises(StoreUnavailable, match="built again from the events"):
+        await views.prepare("census", [TABLE], 1)
+    with pytest.raises(StoreUnavailable, match="built again from the events"):
+        await views.progress("census", 1, 0)
+    await views.close()

@@ -128,6 +128,27 @@ class QuerySide:
                 )
         return found
 
+    async def check_not_ahead(self) -> None:
+        """Raise ConfigError when a checkpoint is beyond the newest event: it is of another store.
+
+        Whatever is behind such a checkpoint would never be seen again.
+        """
+        names = [(name, views) for name, (_, views) in self._places.items()]
+        for name, views in [*names, *self._managers.items()]:
+            generation = await self._live(name)
+            for subscription in self._subscriptions:
+                number = subscription.partition
+                # Before the newest position, so that a writer cannot come between the two.
+                progress = await views.progress(name, generation, number)
+                newest = await self._reader.read_position(number)
+                if progress is not None and progress.position > newest:
+                    raise ConfigError(
+                        f"{name} is at position {progress.position:,} of partition {number}, and the "
+                        f"events end at {newest:,}: the store was replaced or restored; remove its "
+                        "read models (beside a SQLite file sale.db: sale-views.db with its -wal and "
+                        "-shm), and they are built again"
+                    )
+
     async def caught_up(self) -> None:
         """Return once everything has seen what was committed before the call.
 
