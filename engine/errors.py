@@ -26,7 +26,7 @@ A business "no" is not here: it is a value, `engine.cqrs.messages.Rejected`.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 StreamKey: TypeAlias = tuple[str, str]
 """(aggregate_type, aggregate_id): names one stream."""
@@ -156,3 +156,7 @@ class CommitOutcomeUnknown(StoreError):
 
 class CorruptEvent(StoreError):
     """A stored commit or snapshot cannot be trusted. The message names it."""
+
+
+SEND_AGAIN: Final = (Overloaded, DeadlineExceeded, OutcomeUnknown, StoreUnavailable)
+"""Errors after which the same command is simply sent again: its id makes that safe."""

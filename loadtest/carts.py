@@ -36,8 +36,7 @@ class Till:
         if isinstance(order, Rejected):
             return order
         if order.refused:
-            sku, _, reason = order.refused.rpartition(": ")
-            return Rejected(reason, f"the line of {sku} could not be reserved")
+            return Rejected(order.refused.rpartition(": ")[2], f"the order {order.refused}")
         placed = OrderPlaced(command.id, order.buyer, order.lines)
         return (placed, OrderReserved(command.id, order.held_until_us))
 

@@ -13,10 +13,8 @@ from typing import Any, Final
 from engine.clock import Clock
 from engine.cqrs.messages import Answer, Command, Event, Rejected
 from engine.errors import (
-    DeadlineExceeded,
+    SEND_AGAIN,
     EngineClosed,
-    OutcomeUnknown,
-    Overloaded,
     PartitionLost,
 )
 from engine.inventory.commands import Confirm, Reserve
@@ -32,7 +30,6 @@ IN_TIME_SHARE: Final = 0.5
 LATE_SECONDS_MAX: Final = 2.0
 """Who pays late does so within this time after the end: some find their units still held."""
 
-AGAIN: Final = (Overloaded, DeadlineExceeded, OutcomeUnknown)
 GONE: Final = (EngineClosed, PartitionLost)
 
 
@@ -103,7 +100,7 @@ class Payers:
         while True:
             try:
                 return await self._execute(command)
-            except AGAIN:
+            except SEND_AGAIN:
                 await self._clock.sleep(RETRY_SECONDS)
             except GONE:
                 return None

@@ -24,10 +24,8 @@ from engine.cqrs.query_side.projection import RecordedCommit
 from engine.cqrs.query_side.read_model import DeadLetter, Progress, ReadStore, Step
 from engine.cqrs.query_side.subscription import Subscription
 from engine.errors import (
-    DeadlineExceeded,
+    SEND_AGAIN,
     EngineClosed,
-    OutcomeUnknown,
-    Overloaded,
     PartitionLost,
     StoreUnavailable,
     StreamKey,
@@ -40,8 +38,6 @@ NAMESPACE: Final = uuid.UUID("5ec1c111-0000-4000-8000-000000000000")
 
 RETRY_SECONDS: Final = 0.2
 LOST_RETRY_SECONDS: Final = 1.0
-AGAIN: Final = (Overloaded, DeadlineExceeded, OutcomeUnknown, StoreUnavailable)
-"""Errors after which the same command is simply sent again: its id makes that safe."""
 
 Execute: TypeAlias = Callable[[Command], Awaitable[Answer]]
 
@@ -66,7 +62,7 @@ class Send:
         while True:
             try:
                 return await self._execute(command)
-            except AGAIN as error:
+            except SEND_AGAIN as error:
                 logger.info("%s is sent again: %s", type(command).__name__, error)
                 await self._clock.sleep(RETRY_SECONDS)
 

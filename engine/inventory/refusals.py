@@ -17,13 +17,10 @@ from engine.clock import Clock
 from engine.cqrs.command_side.refusal_counts import RefusalCounts
 from engine.cqrs.messages import Command, Outcome
 from engine.errors import (
-    DeadlineExceeded,
+    SEND_AGAIN,
     EngineClosed,
-    OutcomeUnknown,
     Overloaded,
-    PartitionLost,
     SeckillError,
-    StoreUnavailable,
 )
 from engine.inventory.commands import CountRefusals, Reserve, ReserveLine
 
@@ -35,14 +32,12 @@ COUNTED_REASONS: Final = ("sold_out", "over_limit", "paused", "closed")
 
 COMMANDS_AT_ONCE: Final = 1_000
 TRIES_AT_CLOSE: Final = 3
-IN_DOUBT: Final = (DeadlineExceeded, OutcomeUnknown, Overloaded, StoreUnavailable)
-"""Errors after which the same command is sent again, with its id, so that it counts once."""
 
 ExecuteMany = Callable[[Sequence[Command]], Awaitable[list[Outcome]]]
 
 
 class RefusalRecorder:
-    """Records until cancelled or the engine is lost; then `close` writes what is left."""
+    """Records until cancelled or the engine closes; then `close` writes what is left."""
 
     def __init__(
         self,
@@ -65,15 +60,15 @@ class RefusalRecorder:
             await self._clock.sleep(self._every_seconds)
             try:
                 await self.record()
-            except (EngineClosed, PartitionLost) as error:
-                # Whoever took the partition over counts its own refusals.
+            except EngineClosed as error:
                 logger.info("refusals are recorded no more: %s", error)
                 return
 
     async def record(self) -> bool:
         """Write the counts down; false when some wait for another try, and newer ones behind them.
 
-        Raises EngineClosed, PartitionLost.
+        Those of a partition that was lost are given up: whoever owns it counts its own. Raises
+        EngineClosed.
         """
         if not self._pending:
             self._pending = [
@@ -90,12 +85,10 @@ class RefusalRecorder:
             waiting = [
                 command
                 for command, outcome in zip(sent, outcomes, strict=True)
-                if isinstance(outcome, IN_DOUBT)
+                if isinstance(outcome, SEND_AGAIN)
             ]
             self._pending[: len(sent)] = waiting
             for outcome in outcomes:
-                if isinstance(outcome, EngineClosed | PartitionLost):
-                    raise outcome
                 if isinstance(outcome, SeckillError):
                     logger.warning("refusals are not recorded now: %s", outcome)
             if waiting:

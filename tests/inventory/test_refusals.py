@@ -17,6 +17,7 @@ from engine.engine import Engine
 from engine.errors import (
     AggregateHalted,
     DeadlineExceeded,
+    EngineClosed,
     InvalidCommand,
     OutcomeUnknown,
     Overloaded,
@@ -106,7 +107,7 @@ class Answers:
         outcomes: list[Outcome] = []
         for each in commands:
             answer = self.script.pop(0) if self.script else (RefusalsCounted(each.id),)
-            if isinstance(answer, Overloaded):
+            if isinstance(answer, Overloaded | EngineClosed):
                 raise answer
             outcomes.append(answer)  # type: ignore[arg-type]
         return outcomes
@@ -168,16 +169,26 @@ async def test_many_skus_go_in_lists_that_fit_the_queue() -> None:
     assert [len(each) for each in answers.sent] == [2, 2, 1]
 
 
-async def test_it_ends_when_the_partition_is_lost_and_closing_then_is_quiet() -> None:
-    answers = Answers(PartitionLost("another owner"), PartitionLost("another owner"))
-    counts, recording = recorder(answers)
+async def test_a_partition_that_is_lost_keeps_no_other_from_being_recorded() -> None:
+    answers = Answers(PartitionLost("another owner"))
+    counts, recording = recorder(answers, at_once=1)
+    refuse(counts, "LOST")
+    refuse(counts, SKU)
+    assert await recording.record()
+    assert [each.aggregate_id for (each,) in answers.sent] == ["LOST", SKU]
+    refuse(counts, SKU)
+    await recording.close()
+    assert len(answers.sent) == 3
+
+
+async def test_it_ends_when_the_engine_closes() -> None:
+    counts, recording = recorder(Answers(EngineClosed()))
     refuse(counts, SKU)
     clock = recording._clock
     assert isinstance(clock, VirtualClock)
     await clock.run(recording.run())
     refuse(counts, SKU)
     await recording.close()
-    assert len(answers.sent) == 2
 
 
 async def test_closing_writes_what_waits_and_what_came_since() -> None:
