@@ -27,7 +27,7 @@ from engine.inventory.commands import Reserve
 from engine.inventory.events import Reserved
 from engine.inventory.order_messages import OrderPlaced
 from loadtest.latency import LatencyRecorder
-from loadtest.workload import Order, Sending, Workload
+from loadtest.workload import Order, Sending, Workload, units_of
 
 ATTEMPTS_MAX: Final = 50
 """Sendings of one order before it is given up. With the engine's hint of 0.1 s that is 5 seconds."""
@@ -109,11 +109,8 @@ class Tally:
             self.fail(f"order {order.id!r} was answered with another order's {answer!r}")
         elif self._is_first(number, order, _ACCEPTED):
             self.accepted += 1
-            if isinstance(order, Reserve):
-                self.sold[order.aggregate_id] += order.quantity
-            else:
-                for line in order.lines:
-                    self.sold[line.sku] += line.quantity
+            for sku, quantity in units_of(order):
+                self.sold[sku] += quantity
             return True
         return False
 

@@ -21,7 +21,7 @@ from engine.inventory.commands import Confirm, Reserve
 from engine.inventory.events import Confirmed, HoldExpired, Reserved
 from engine.inventory.order_messages import OrderPaid, OrderPaidTooLate, OrderReserved, PayOrder
 from loadtest.crowd import RETRY_SECONDS, Tally
-from loadtest.workload import Order, Workload
+from loadtest.workload import Order, Workload, units_of
 
 SECOND_US: Final = 1_000_000
 IN_TIME_SHARE: Final = 0.5
@@ -117,13 +117,6 @@ class Payers:
                 payments.too_late += 1
             case _:
                 self._tally.fail(f"the payment of {order.id!r} was answered {answer}")
-
-
-def units_of(order: Order) -> list[tuple[str, int]]:
-    """The SKUs of an order with their units."""
-    if isinstance(order, Reserve):
-        return [(order.aggregate_id, order.quantity)]
-    return [(each.sku, each.quantity) for each in order.lines]
 
 
 def _payment(order: Order) -> Command:

@@ -216,3 +216,10 @@ def _add_repeats(
     # A repeat comes right after the order at its place; the sort is stable, originals come first.
     rows = np.argsort(place, kind="stable")
     return number[rows], at[place[rows]], is_repeat[rows]
+
+
+def units_of(order: Order) -> list[tuple[str, int]]:
+    """The SKUs of an order with their units."""
+    if isinstance(order, Reserve):
+        return [(order.aggregate_id, order.quantity)]
+    return [(each.sku, each.quantity) for each in order.lines]

@@ -105,8 +105,7 @@ class QuerySide:
     async def lag(self) -> list[Lag]:
         """How far behind everything is that has a checkpoint. Raises StoreUnavailable."""
         found: list[Lag] = []
-        names = [(name, views) for name, (_, views) in self._places.items()]
-        for name, views in [*names, *self._managers.items()]:
+        for name, views in self._with_checkpoints():
             generation = await self._live(name)
             letters = await views.dead_letters(name, generation)
             for subscription in self._subscriptions:
@@ -133,8 +132,7 @@ class QuerySide:
 
         Whatever is behind such a checkpoint would never be seen again.
         """
-        names = [(name, views) for name, (_, views) in self._places.items()]
-        for name, views in [*names, *self._managers.items()]:
+        for name, views in self._with_checkpoints():
             generation = await self._live(name)
             for subscription in self._subscriptions:
                 number = subscription.partition
@@ -199,6 +197,11 @@ class QuerySide:
         for each in self._tasks:
             each.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _with_checkpoints(self) -> list[tuple[str, ReadStore]]:
+        """Every projection and process manager, with the store of its checkpoint."""
+        projections = [(name, views) for name, (_, views) in self._places.items()]
+        return [*projections, *self._managers.items()]
 
     def _views(self, name: str) -> ReadStore:
         if name not in self._managers and name not in self._places:
