@@ -20,7 +20,7 @@ from engine.config import Settings, load_settings
 from engine.cqrs.aggregate import AggregateType, InlineProjection, Registry
 from engine.cqrs.command_side.statistics import Statistics
 from engine.cqrs.messages import Command, Event, Rejected
-from engine.engine import Engine, StockRow
+from engine.engine import Engine
 from engine.errors import (
     AggregateHalted,
     CommandFailed,
@@ -40,6 +40,7 @@ from engine.errors import (
 )
 from engine.inventory.commands import Reserve
 from engine.inventory.events import Reserved
+from engine.live_stock import StockRow
 from engine.runtime import open_engine, open_read_models, open_reader, tune_garbage_collector
 
 __all__ = [

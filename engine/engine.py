@@ -54,24 +54,12 @@ from engine.inventory.order_messages import (
     PlaceOrder,
 )
 from engine.inventory.stock import STOCK, Standing
+from engine.live_stock import LiveStock, StockRow
 from engine.queries import Queries
 
 ReserveOutcome: TypeAlias = Reserved | Rejected | SeckillError
 
 E_ = TypeVar("E_", bound=Event)
-
-
-class StockRow(msgspec.Struct, frozen=True):
-    """A SKU as its table row says: durable, and never behind an answer you got."""
-
-    sku: str
-    phase: str
-    available: int
-    reserved: int
-    paid: int
-    limit_per_buyer: int
-    hold_seconds: int
-    version: int
 
 
 class CommandOutcome(msgspec.Struct, frozen=True):
@@ -109,6 +97,7 @@ class Engine:
         self._command_side = command_side
         self._clock = clock
         self.queries = queries
+        self.live = LiveStock(command_side)
         self.settings = settings
         self.execute = command_side.bus.execute
 

@@ -83,9 +83,10 @@ async def open_engine(
             partial(query_side.inline, projections=inline),
         )
         opened.push_async_callback(command_side.close)
+        refused = command_side.count_refusals(COUNTED_COMMANDS, COUNTED_REASONS)
         if kept.sales != "off" and kept.refusals_every_seconds:
             recorder = RefusalRecorder(
-                command_side.count_refusals(COUNTED_COMMANDS, COUNTED_REASONS),
+                refused,
                 command_side.bus.execute_many,
                 kept.refusals_every_seconds,
                 clock,

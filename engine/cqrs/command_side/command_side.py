@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -13,18 +13,20 @@ from engine.config import Settings
 from engine.cqrs.aggregate import Registry
 from engine.cqrs.codec import Codec
 from engine.cqrs.command_side.batch import BatchLimits
-from engine.cqrs.command_side.command_bus import CommandBus
+from engine.cqrs.command_side.command_bus import CommandBus, partition_of
 from engine.cqrs.command_side.commit import Committer
 from engine.cqrs.command_side.decide import Refusals
+from engine.cqrs.command_side.live_rows import LiveRows
 from engine.cqrs.command_side.partition import Partition
 from engine.cqrs.command_side.refusal_counts import STREAMS_MAX, RefusalCounts
 from engine.cqrs.command_side.repository import Repository
 from engine.cqrs.command_side.residents import Residents
 from engine.cqrs.command_side.statistics import Counters, Statistics
-from engine.cqrs.event_store import EventStore
+from engine.cqrs.event_store import EventStore, NewCommit
 from engine.cqrs.messages import Command
 from engine.cqrs.query_side.inline import InlineProjections
 from engine.cqrs.query_side.subscription import Feed
+from engine.errors import StreamKey
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +54,10 @@ class CommandSide:
         partitions: list[Partition],
         residents: list[Residents],
         counters: Counters,
+        live_rows: LiveRows,
     ) -> None:
         self.bus = bus
+        self.live_rows = live_rows
         self._partitions = partitions
         self._residents = residents
         self._counters = counters
@@ -98,6 +102,12 @@ class CommandSide:
             settings.batch.delay_ms_max / 1_000,
             settings.batch.aggregates_max,
         )
+        live_rows = LiveRows()
+
+        def committed(number: int, commits: Sequence[NewCommit]) -> None:
+            live_rows.note_durable(commits)
+            feed.announce(number)
+
         partitions: list[Partition] = []
         homes: list[Residents] = []
         for number in range(store.partitions):
@@ -120,12 +130,14 @@ class CommandSide:
                     refusals,
                     clock,
                     counters,
-                    partial(feed.announce, number),
+                    partial(committed, number),
                 )
             )
+        # Every partition is ours now, and nobody can send a command before there is a door.
+        await live_rows.load(store, registry.tables)
         queue = settings.queue
         bus = CommandBus(registry, partitions, queue.depth_max, queue.deadline_ms, clock, counters)
-        return cls(bus, partitions, homes, counters)
+        return cls(bus, partitions, homes, counters, live_rows)
 
     def statistics(self) -> Statistics:
         mailboxes = [each for residents in self._residents for each in residents]
@@ -141,6 +153,26 @@ class CommandSide:
         """Count the refusals of these commands for these reasons from now on, for one who drains."""
         counts = self._counters.refusals = RefusalCounts(commands, reasons, STREAMS_MAX)
         return counts
+
+    def queue_of(self, stream: StreamKey) -> tuple[int, int]:
+        """How many commands were ever queued for an aggregate, and how many of them wait now.
+
+        A command that was number `n` when it came has about `n - (arrived - waiting)` before it,
+        itself included; at 0 or below it is being written or answered.
+        """
+        return self._home(stream).queue_of(stream)
+
+    def refused(self, stream: StreamKey) -> Mapping[str, int]:
+        """What an aggregate refused since `count_refusals`, by reason."""
+        counts = self._counters.refusals
+        return {} if counts is None else counts.totals(stream)
+
+    def may_know(self, stream: StreamKey, command_id: str) -> bool:
+        """False only if the command was surely never queued here, or was refused long ago."""
+        return self._home(stream).may_know(stream, command_id)
+
+    def _home(self, stream: StreamKey) -> Partition:
+        return self._partitions[partition_of(stream[1], len(self._partitions))]
 
     async def close(self) -> None:
         """Refuse new commands, finish the queued ones, answer everybody. Idempotent."""

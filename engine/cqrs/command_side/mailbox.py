@@ -65,11 +65,12 @@ class Mailbox:
 
     `has_turn` while it stands in the partition's round, since round `turn_since`; `loading` while its events are being
     replayed; `halted` once a broken invariant stopped it; `conflicts` counts lost version races in
-    a row.
+    a row; `arrived` counts the commands that were ever put in, so that `arrived - depth` have left.
     """
 
     __slots__ = (
         "aggregate",
+        "arrived",
         "conflicts",
         "depth",
         "halted",
@@ -87,6 +88,7 @@ class Mailbox:
         self.stream = stream
         self.queue: deque[Slice] = deque()
         self.depth = 0
+        self.arrived = 0
         self.resident: Resident | None = None
         self.has_turn = False
         self.turn_since = 0
@@ -96,8 +98,10 @@ class Mailbox:
         self.used_at = 0.0
 
     def put(self, request: Request) -> None:
-        self.queue.append((request, 0, len(request.commands)))
-        self.depth += len(request.commands)
+        count = len(request.commands)
+        self.queue.append((request, 0, count))
+        self.depth += count
+        self.arrived += count
 
     def put_back(self, slices: Iterable[Slice]) -> None:
         """Put what was taken back at the front, in its old order."""

@@ -62,9 +62,10 @@ class Partition:
         refusals: Refusals,
         clock: Clock,
         counters: Counters,
-        committed: Callable[[], None],
+        committed: Callable[[Sequence[NewCommit]], None],
     ) -> None:
-        """`committed` is called after each durable transaction, once its buyers are answered."""
+        """`committed` is called with what each transaction made durable, once its buyers are
+        answered."""
         self._committed = committed
         self._committer = committer
         self._repository = repository
@@ -95,7 +96,7 @@ class Partition:
                 left_out = await self._committer.write(commits) if commits else {}
                 self._publish(decided, left_out)
                 if commits:
-                    self._committed()
+                    self._committed([each for each in commits if each.stream not in left_out])
                 self._in_flight = ()
                 await self._snapshot(decided)
                 self._residents.evict()
@@ -131,6 +132,24 @@ class Partition:
         """Finish what is queued, without waiting for batches to fill, then end `run`."""
         self._draining = True
         self._wake.set()
+
+    def queue_of(self, stream: StreamKey) -> tuple[int, int]:
+        """How many commands were ever queued for `stream`, and how many of them wait now."""
+        mailbox = self._residents.find(stream)
+        return (0, 0) if mailbox is None else (mailbox.arrived, mailbox.depth)
+
+    def may_know(self, stream: StreamKey, command_id: str) -> bool:
+        """False only if the command was surely never queued here, or was refused long ago."""
+        mailbox = self._residents.find(stream)
+        if mailbox is None or (resident := mailbox.resident) is None or mailbox.queue:
+            return True
+        if any(each.mailbox is mailbox for each in self._in_flight):
+            return True
+        if command_id in resident.answers:
+            return True
+        if any(command_id in each for each in self._refusals.of(stream)):
+            return True
+        return resident.past is not None and bool(resident.past.find([command_id]))
 
     # -- mailbox -> batch
 
@@ -229,7 +248,7 @@ class Partition:
                 batch.mailbox.conflicts = 0
                 decision.resident.note_durable(decision.first_version, decision.events)
                 self._refusals.remember(batch.mailbox.stream, decision.refused)
-                self._counters.count_batch(batch, decision)
+                self._counters.count_batch(batch, decision, self._clock.monotonic())
                 self._publisher.publish(batch, decision.outcomes)
             elif isinstance(error, WrongExpectedVersion):
                 self._decide_again(batch, error)

@@ -27,6 +27,7 @@ class RefusalCounts:
         self._reasons = frozenset(reasons)
         self._streams_max = streams_max
         self._counts: dict[StreamKey, Counter[str]] = {}
+        self._totals: dict[StreamKey, Counter[str]] = {}
 
     def add(self, stream: StreamKey, refused: Mapping[str, Refused]) -> None:
         """Count what one published batch refused, by command id."""
@@ -38,10 +39,15 @@ class RefusalCounts:
         )
         if not found:
             return
-        if (own := self._counts.get(stream)) is not None:
-            own.update(found)
-        elif len(self._counts) < self._streams_max:
-            self._counts[stream] = found
+        for counts in (self._counts, self._totals):
+            if (own := counts.get(stream)) is not None:
+                own.update(found)
+            elif len(counts) < self._streams_max:
+                counts[stream] = Counter(found)
+
+    def totals(self, stream: StreamKey) -> Mapping[str, int]:
+        """What one aggregate refused since the counting began, whoever drained it."""
+        return self._totals.get(stream, {})
 
     def drain(self) -> dict[StreamKey, Counter[str]]:
         """Return the counts and begin anew."""

@@ -39,6 +39,10 @@ class Residents:
             mailbox.used_at = self._clock.monotonic()
         return mailbox
 
+    def find(self, stream: StreamKey) -> Mailbox | None:
+        """Return the mailbox of `stream` if there is one."""
+        return self._mailboxes.get(stream)
+
     def touch(self, mailbox: Mailbox, now: float) -> None:
         """Make `mailbox` the most recently used one."""
         mailbox.used_at = now

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections import Counter
+from typing import Final
 
 import msgspec
 
 from engine.cqrs.command_side.batch import Batch, CloseReason
 from engine.cqrs.command_side.decide import Decision
 from engine.cqrs.command_side.refusal_counts import RefusalCounts
+
+logger = logging.getLogger(__name__)
+
+LATENCY_STEPS_AN_OCTAVE: Final = 8
+"""Latencies are counted up to 2 ** (n / 8) microseconds: a bound is at most 9 % above the value."""
 
 
 class Statistics(msgspec.Struct, frozen=True):
@@ -27,6 +35,8 @@ class Statistics(msgspec.Struct, frozen=True):
     queue_depths    number of batches by commands left in their mailbox when they closed,
                     rounded down to a power of two
     rounds_waited   number of batches by transactions of others that went before them
+    latencies_us    number of commands by the time from the arrival of the oldest command of their
+                    batch to their answer, as upper bounds in microseconds; it errs on the high side
     transactions    transactions that became durable
     commit_seconds  time spent in those transactions, in all
     queue_depth     commands waiting now
@@ -48,6 +58,7 @@ class Statistics(msgspec.Struct, frozen=True):
     closed_by: dict[CloseReason, int]
     queue_depths: dict[int, int]
     rounds_waited: dict[int, int]
+    latencies_us: dict[int, int]
     transactions: int
     commit_seconds: float
     queue_depth: int
@@ -71,15 +82,18 @@ class Counters:
         self.closed_by: Counter[CloseReason] = Counter()
         self.queue_depths: Counter[int] = Counter()
         self.rounds_waited: Counter[int] = Counter()
+        self.latencies: Counter[int] = Counter()
 
-    def count_batch(self, batch: Batch, decision: Decision) -> None:
-        """Count one published batch."""
+    def count_batch(self, batch: Batch, decision: Decision, now: float) -> None:
+        """Count one batch that is published `now`, in seconds of the monotonic clock."""
         size = len(batch.commands)
         self.batch_sizes[size] += 1
         self.closed_by[batch.reason] += 1
         depth = batch.queue_depth
         self.queue_depths[1 << (depth.bit_length() - 1) if depth else 0] += 1
         self.rounds_waited[batch.rounds_waited] += 1
+        waited_us = max(1.0, (now - batch.slices[0][0].queued_at) * 1_000_000)
+        self.latencies[math.ceil(math.log2(waited_us) * LATENCY_STEPS_AN_OCTAVE)] += size
         self.repeated += decision.repeated
         refused = len(decision.refused)
         for _, rejected in decision.refused.values():
@@ -88,6 +102,12 @@ class Counters:
             self.refusals.add(batch.mailbox.stream, decision.refused)
         self.failed += decision.failed
         self.accepted += size - decision.repeated - refused - decision.failed - decision.asked
+        if logger.isEnabledFor(logging.DEBUG):
+            name, aggregate_id = batch.mailbox.stream
+            logger.debug(
+                "batch of %s %s: %d commands, %d events, %d refused, closed by %s, %d left waiting",
+                *(name, aggregate_id, size, len(decision.events), refused, batch.reason, depth),
+            )
 
     def snapshot(self, queue_depth: int, residents: int, halted: int) -> Statistics:
         return Statistics(
@@ -103,6 +123,10 @@ class Counters:
             closed_by=dict(self.closed_by),
             queue_depths=dict(sorted(self.queue_depths.items())),
             rounds_waited=dict(sorted(self.rounds_waited.items())),
+            latencies_us={
+                round(2 ** (step / LATENCY_STEPS_AN_OCTAVE)): count
+                for step, count in sorted(self.latencies.items())
+            },
             transactions=self.transactions,
             commit_seconds=self.commit_seconds,
             queue_depth=queue_depth,

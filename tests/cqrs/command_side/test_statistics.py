@@ -44,7 +44,7 @@ def batch_with(commands: list[Command], depth: int = 0, reason: CloseReason = "i
 
 def count(counters: Counters, batch: Batch, resident: Resident | None = None) -> None:
     resident = resident or Resident(ACCOUNT, STREAM)
-    counters.count_batch(batch, decide(resident, batch.commands, Refusals(99), 0))
+    counters.count_batch(batch, decide(resident, batch.commands, Refusals(99), 0), 1.0)
 
 
 def snapshot(counters: Counters) -> Statistics:

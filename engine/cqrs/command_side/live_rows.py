@@ -1,0 +1,64 @@
+"""The rows of the inline tables, as the last durable transaction left them. Memory only.
+
+A page or a gate that shows the stock of every SKU must not ask the database for it four times a
+second. The row changes of a commit are known here anyway, so they are made once more in memory, and
+only after they are durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from engine.cqrs.event_store import EventReader, NewCommit, RowChange, Table, Value
+
+RowKey = tuple[str, str]
+"""(table, key)"""
+
+Row = dict[str, Value]
+
+
+class LiveRows:
+    """Fed by the partitions; the only writer of the store is this process."""
+
+    def __init__(self) -> None:
+        self._tables: dict[str, dict[str, Row]] = {}
+        self._key_columns: dict[str, str] = {}
+        self._watchers: list[set[RowKey]] = []
+
+    async def load(self, reader: EventReader, tables: Iterable[Table]) -> None:
+        """Read what is there. Call it while nobody writes. Raises StoreUnavailable."""
+        for table in tables:
+            rows = await reader.read_rows(table.name)
+            self._key_columns[table.name] = table.key
+            self._tables[table.name] = {str(row[table.key]): row for row in rows}
+
+    def table(self, name: str) -> Mapping[str, Row]:
+        """The rows of a table by key; do not change them."""
+        return self._tables[name]
+
+    def watch(self) -> set[RowKey]:
+        """A set that every changed row is put into from now on; the watcher empties it."""
+        changed: set[RowKey] = set()
+        self._watchers.append(changed)
+        return changed
+
+    def unwatch(self, changed: set[RowKey]) -> None:
+        self._watchers = [each for each in self._watchers if each is not changed]
+
+    def note_durable(self, commits: Sequence[NewCommit]) -> None:
+        """Make the row changes of commits that are stored."""
+        for commit in commits:
+            for change in commit.changes:
+                self._change(change)
+                for changed in self._watchers:
+                    changed.add((change.table, change.key))
+
+    def _change(self, change: RowChange) -> None:
+        rows = self._tables[change.table]
+        row = {} if change.insert else dict(rows[change.key])
+        for name, units in change.add.items():
+            row[name] = int(row[name]) + units
+        row.update(change.put)
+        row[self._key_columns[change.table]] = change.key
+        # A new one, so that whoever holds the old one does not see it change.
+        rows[change.key] = row

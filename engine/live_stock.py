@@ -1,0 +1,89 @@
+"""The stock of every SKU as it is now, for pages and gates: durable, and no question to the store."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from engine.cqrs.command_side.command_side import CommandSide
+from engine.cqrs.command_side.live_rows import RowKey
+from engine.inventory.stock import STOCK
+from engine.inventory.stock_table import STOCK_TABLE
+
+Phase: TypeAlias = Literal["open", "paused", "closed"]
+
+
+class StockRow(msgspec.Struct, frozen=True):
+    """A SKU as its table row says: durable, and never behind an answer you got."""
+
+    sku: str
+    phase: Phase
+    available: int
+    reserved: int
+    paid: int
+    limit_per_buyer: int
+    hold_seconds: int
+    version: int
+
+
+class StockWatch:
+    """What changed since one looked last."""
+
+    def __init__(self, live: LiveStock, changed: set[RowKey]) -> None:
+        self._live = live
+        self._changed = changed
+
+    def drain(self) -> list[StockRow]:
+        """Every row that changed since the last call, as it is now; each once, in no order."""
+        skus = [key for table, key in self._changed if table == STOCK_TABLE.name]
+        self._changed.clear()
+        return [row for sku in skus if (row := self._live.row(sku)) is not None]
+
+    def close(self) -> None:
+        """Watch no more."""
+        self._live.unwatch(self._changed)
+
+
+class LiveStock:
+    """Reads the live rows of an engine's command side."""
+
+    def __init__(self, command_side: CommandSide) -> None:
+        self._command_side = command_side
+        self._rows = command_side.live_rows
+
+    def row(self, sku: str) -> StockRow | None:
+        """One SKU, or None when no sale of it was ever opened."""
+        row = self._rows.table(STOCK_TABLE.name).get(sku)
+        return None if row is None else msgspec.convert(row, StockRow)
+
+    def page(self, *, after: str = "", limit: int = 100) -> list[StockRow]:
+        """Up to `limit` SKUs by name, those behind `after`."""
+        names = sorted(self._rows.table(STOCK_TABLE.name))
+        first = bisect_right(names, after)
+        return [row for sku in names[first : first + limit] if (row := self.row(sku)) is not None]
+
+    def watch(self) -> StockWatch:
+        """Watch every SKU from now on."""
+        return StockWatch(self, self._rows.watch())
+
+    def unwatch(self, changed: set[RowKey]) -> None:
+        self._rows.unwatch(changed)
+
+    def refused(self, sku: str) -> Mapping[str, int]:
+        """Orders of a SKU refused since the engine was opened, by reason."""
+        return self._command_side.refused((STOCK.name, sku))
+
+    def queue(self, sku: str) -> tuple[int, int]:
+        """How many commands for a SKU were ever queued, and how many of them wait now."""
+        return self._command_side.queue_of((STOCK.name, sku))
+
+    def may_know(self, sku: str, command_id: str) -> bool:
+        """False only if a command was surely never queued here, or was refused long ago.
+
+        A hint from outside, such as "sold out", may be believed only then: the answer of a command
+        that was accepted must not turn into a refusal because it is sent again.
+        """
+        return self._command_side.may_know((STOCK.name, sku), command_id)
