@@ -234,6 +234,45 @@ def init(
 
 
 @app.command()
+def serve(
+    config: options.Config = None,
+    store_url: options.StoreUrl = None,
+    host: Annotated[
+        str | None, typer.Option(metavar="HOST", help="Where buyers come in. Default 127.0.0.1.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(metavar="PORT", help="Default 8080; 0 takes a free one.")
+    ] = None,
+    admin_port: Annotated[
+        int | None, typer.Option(metavar="PORT", help="The operator's. Default 8081.")
+    ] = None,
+    batch_size: options.BatchSize = None,
+    batch_delay_ms: options.BatchDelay = None,
+    log_level: Annotated[
+        str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error.")
+    ] = None,
+) -> None:
+    """Sell over HTTP: an API, a live page, metrics. SIGTERM or Ctrl-C finishes what was begun.
+
+    Exit code 0: stopped as told, everybody answered. 1: failed. 2: bad input.
+    """
+    from engine.service.command import ServeFlags, run_service
+
+    run_service(
+        ServeFlags(
+            config=config,
+            store_url=store_url,
+            host=host,
+            port=port,
+            admin_port=admin_port,
+            batch_size=batch_size,
+            batch_delay_ms=batch_delay_ms,
+            log_level=log_level,
+        )
+    )
+
+
+@app.command()
 def audit(
     store_url: StoreToRead,
     history: Annotated[

@@ -102,6 +102,64 @@ class QuerySideSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     refusals_every_seconds: Annotated[float, Meta(ge=0, le=3_600)] = 1
 
 
+class ServiceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How `seckill serve` meets the network.
+
+    Buyers come to `host`:`port`, the operator to `admin_host`:`admin_port`; port 0 takes a free one.
+    `public_dashboard`: whether the page with the figures is also on the buyers' listener.
+    `connections_max`: of each listener. A connection has one order under way, so 4,096 are worked off
+    in well under a second. `request_seconds_max`: how long a request may take to arrive, and a reply
+    to be read, before its connection is closed. `keep_alive_seconds`: how long one may stay idle,
+    longer than the 60 seconds of common load balancers. `body_bytes_max`: 10,000 orders of
+    400 bytes. `lists_bytes_max`: of all lists being handled at once; beyond it they are refused.
+    At a stop, `drain_delay_seconds` pass between "not ready" and the last accepted connection, and
+    `drain_seconds_max` between that and the end of all requests.
+    """
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 8080
+    admin_host: str = "127.0.0.1"
+    admin_port: Annotated[int, Meta(ge=0, le=65_535)] = 8081
+    public_dashboard: bool = True
+    connections_max: Annotated[int, Meta(ge=8, le=1_000_000)] = 4_096
+    request_seconds_max: Annotated[float, Meta(gt=0, le=3_600)] = 10
+    keep_alive_seconds: Annotated[float, Meta(gt=0, le=3_600)] = 75
+    body_bytes_max: Annotated[int, Meta(ge=1_024)] = 4_000_000
+    lists_bytes_max: Annotated[int, Meta(ge=1_024)] = 16_000_000
+    drain_delay_seconds: Annotated[float, Meta(ge=0, le=600)] = 0
+    drain_seconds_max: Annotated[float, Meta(gt=0, le=600)] = 20
+    log_format: Literal["auto", "console", "json"] = "auto"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+DEFAULT_ADMIN_SECRET: Final = "seckill-local"  # noqa: S105 -- refused where others could use it
+SECRET_LENGTH_MIN: Final = 16
+SECRET_FILE: Final = "file:"  # noqa: S105 -- how one begins that is kept in a file
+
+
+class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who may do what; a secret `file:PATH` is read from that file.
+
+    `mode`: `none` lets anybody buy in any name, on a loopback address only unless `allow_open`;
+    `token` asks buyers for a purchase token signed with `token_key` (or, while keys are changed,
+    `token_key_previous`) and the shop's backend for `shop_secret`. `admin_secret` is asked for on the
+    admin listener; its default is refused where that listener is not on a loopback address.
+    """
+
+    mode: Literal["none", "token"] = "none"
+    allow_open: bool = False
+    token_key: str = ""
+    token_key_previous: str = ""
+    shop_secret: str = ""
+    admin_secret: str = DEFAULT_ADMIN_SECRET
+
+    def __repr__(self) -> str:
+        return f"AuthSettings(mode={self.mode!r}, allow_open={self.allow_open!r}, secrets=...)"
+
+
+SECRETS: Final = ("token_key", "token_key_previous", "shop_secret", "admin_secret")
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Every setting of the engine."""
 
@@ -110,6 +168,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     queue: QueueSettings = QueueSettings()
     residents: ResidentSettings = ResidentSettings()
     query_side: QuerySideSettings = QuerySideSettings()
+    service: ServiceSettings = ServiceSettings()
+    auth: AuthSettings = AuthSettings()
 
 
 COMMAND_SIDE_ONLY: Final = QuerySideSettings("off", "off", managers=False, refusals_every_seconds=0)
@@ -155,8 +215,9 @@ def load_settings(
     except msgspec.ValidationError as error:
         where = str(error)
         key = _name_key(where)
+        shown = key in merged and key != "store.url" and not key.startswith("auth.")
         # A URL may hold a password.
-        got = f"; got {merged[key]!r}" if key in merged and key != "store.url" else ""
+        got = f"; got {merged[key]!r}" if shown else ""
         raise ConfigError(f"setting {key}: {where.split(' - at ')[0]}{got}") from None
     return _check_relations(settings)
 

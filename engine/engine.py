@@ -316,6 +316,10 @@ class Engine:
         row = await self._store.read_row("stock", sku)
         return None if row is None else msgspec.convert(row, StockRow)
 
+    def stopped(self) -> list[SeckillError]:
+        """Why partitions take no more commands, one reason for each of those; empty when all do."""
+        return self._command_side.stopped()
+
     def statistics(self) -> Statistics:
         """A snapshot of the counters; the fields and units are documented on the record."""
         return self._command_side.statistics()

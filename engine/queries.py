@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
@@ -18,13 +18,16 @@ from engine.inventory.order import evolve as evolve_order
 PAGE_COMMITS: Final = 1_000
 
 
+State: TypeAlias = Literal["final", "held", "paid", "released"]
+
+
 class ReservationRow(msgspec.Struct, frozen=True):
     """A row of the read model `orders`. `state`: final, held, paid or released."""
 
     sku: str
     reservation_id: str
     buyer: str
-    state: str
+    state: State
     order_id: str
     quantity: int
     held_until_us: int
@@ -67,13 +70,22 @@ class Queries:
         self.dead_letters = query_side.dead_letters
         self.retry_dead_letters = query_side.retry
 
-    async def reservations_of(self, buyer: str, *, limit: int = 100) -> list[ReservationRow]:
+    async def reservations_of(
+        self, buyer: str, *, limit: int = 100, at_most_us: int | None = None, skip: int = 0
+    ) -> list[ReservationRow]:
         """The newest reservations of a buyer, newest first.
 
-        Raises ConfigError when `orders` is off, StoreUnavailable.
+        With `at_most_us` only those made by then, without the first `skip` of them. Raises
+        ConfigError when `orders` is off, StoreUnavailable.
         """
         query = Select(
-            "orders", {"buyer": buyer}, order_by=("reserved_at_us",), descending=True, limit=limit
+            "orders",
+            {"buyer": buyer},
+            None if at_most_us is None else ("reserved_at_us", at_most_us),
+            order_by=("reserved_at_us", "reservation_id"),
+            descending=True,
+            limit=limit,
+            skip=skip,
         )
         return msgspec.convert(await self._place("orders").select(query), list[ReservationRow])
 

@@ -27,6 +27,7 @@ from engine.cqrs.query_side.read_model import ReadModelSnapshot, ReadStore
 from engine.cqrs.query_side.subscription import Feed
 from engine.engine import Engine
 from engine.errors import ConfigError
+from engine.gate.gate import Gate
 from engine.inventory.checkout import CHECKOUT
 from engine.inventory.hold_expiry import HOLDS_AT_ONCE, HoldExpiry
 from engine.inventory.orders_table import ORDERS
@@ -109,6 +110,12 @@ async def open_engine(
         by_name = {each.name: views for each, views in places.items()}
         queries = Queries(store, query_side, by_name)
         yield Engine(store, command_side, queries, settings, clock)
+
+
+@asynccontextmanager
+async def open_gate(settings: Settings, engine: Engine, clock: Clock) -> AsyncIterator[Gate | None]:
+    """Open the gate that `settings` name, fed from `engine`; None when there is none."""
+    yield None
 
 
 async def open_reader(store_url: str) -> EventReader:

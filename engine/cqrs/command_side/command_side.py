@@ -26,7 +26,7 @@ from engine.cqrs.event_store import EventStore, NewCommit
 from engine.cqrs.messages import Command
 from engine.cqrs.query_side.inline import InlineProjections
 from engine.cqrs.query_side.subscription import Feed
-from engine.errors import StreamKey
+from engine.errors import SeckillError, StreamKey
 
 logger = logging.getLogger(__name__)
 
@@ -138,6 +138,10 @@ class CommandSide:
         queue = settings.queue
         bus = CommandBus(registry, partitions, queue.depth_max, queue.deadline_ms, clock, counters)
         return cls(bus, partitions, homes, counters, live_rows)
+
+    def stopped(self) -> list[SeckillError]:
+        """The reasons of the partitions that take no more commands."""
+        return [each.stopped for each in self._partitions if each.stopped is not None]
 
     def statistics(self) -> Statistics:
         mailboxes = [each for residents in self._residents for each in residents]

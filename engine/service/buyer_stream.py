@@ -1,0 +1,100 @@
+"""GET /v1/commands/{id}/stream: one buyer's place in the queue while it waits, then the answer.
+
+    event: queue    {"position": 12, "ahead": 11}
+    event: result   {"status": 201, "body": {...}}     what the POST is answered
+
+It may be opened before the POST has arrived, and again after a reload.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Final
+
+import msgspec
+
+from engine.clock import Clock
+from engine.errors import SeckillError
+from engine.service.access import Caller
+from engine.service.ids import split_id
+from engine.service.replies import Reply, failed
+from engine.service.reservations import Reservations, unknown_command
+from engine.service.waiting import Waiting
+
+LOOK_SECONDS: Final = 0.25
+UNKNOWN_LOOKS_MAX: Final = 20
+"""Five seconds for a POST that was sent at the same time to arrive."""
+
+LOOKS_MAX: Final = 2_400
+"""Ten minutes, which is the longest time a request may name."""
+
+
+class Place(msgspec.Struct, frozen=True):
+    """`position` 1 is next and 0 is being written; `ahead` orders come before it."""
+
+    position: int
+    ahead: int
+
+
+class Result(msgspec.Struct, frozen=True):
+    """The reply as the POST gets it."""
+
+    status: int
+    body: msgspec.Raw
+
+
+class BuyerStreams:
+    def __init__(self, waiting: Waiting, reservations: Reservations, clock: Clock) -> None:
+        self._waiting = waiting
+        self._reservations = reservations
+        self._clock = clock
+        self._closed = False
+
+    def open(self, caller: Caller, id_: str) -> AsyncIterator[bytes]:
+        """The stream of one command. Raises InvalidCommand for what is no id."""
+        split_id(id_)
+        return self.read(caller, id_)
+
+    async def read(self, caller: Caller, id_: str) -> AsyncIterator[bytes]:
+        """The events of one command, ending with its result."""
+        told: Place | None = None
+        unknown = 0
+        for _ in range(LOOKS_MAX):
+            place = self._place(caller, id_)
+            if place is not None:
+                if place != told:
+                    yield _event(b"queue", place)
+                told = place
+            else:
+                reply = await self._answer(caller, id_)
+                if reply is not None and reply.status not in (202, 503):
+                    yield _event(b"result", Result(reply.status, msgspec.Raw(reply.body)))
+                    return
+                unknown += reply is None
+            if self._closed or unknown > UNKNOWN_LOOKS_MAX:
+                break
+            await self._clock.sleep(LOOK_SECONDS)
+        if unknown > UNKNOWN_LOOKS_MAX:
+            reply = unknown_command()
+            yield _event(b"result", Result(reply.status, msgspec.Raw(reply.body)))
+
+    def close(self) -> None:
+        """End every stream at its next look."""
+        self._closed = True
+
+    def _place(self, caller: Caller, id_: str) -> Place | None:
+        buyer = self._waiting.buyer(id_)
+        if buyer is None or not caller.owns(buyer):
+            return None
+        position = self._waiting.position(id_)
+        return None if position is None else Place(position, max(0, position - 1))
+
+    async def _answer(self, caller: Caller, id_: str) -> Reply | None:
+        try:
+            return await self._reservations.answer(caller, id_)
+        except SeckillError as error:
+            return failed(error)
+
+
+def _event(kind: bytes, record: Place | Result) -> bytes:
+    return b"event: %s\ndata: %s\n\n" % (kind, msgspec.json.encode(record))

@@ -1,0 +1,62 @@
+"""`seckill serve` as the terminal sees it: flags to settings, and where to look."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from engine.config import DEFAULT_ADMIN_SECRET, Settings, load_settings
+from engine.event_loop import run_async
+from engine.runtime import tune_garbage_collector
+from engine.service.logs import set_up_logging
+from engine.service.serve import serve
+from engine.terminal import printing
+
+
+class ServeFlags(msgspec.Struct, frozen=True):
+    """What was asked for; None leaves it to the config."""
+
+    config: Path | None
+    store_url: str | None
+    host: str | None
+    port: int | None
+    admin_port: int | None
+    batch_size: int | None
+    batch_delay_ms: float | None
+    log_level: str | None
+
+
+KEYS = {
+    "store_url": "store.url",
+    "host": "service.host",
+    "port": "service.port",
+    "admin_port": "service.admin_port",
+    "batch_size": "batch.size_max",
+    "batch_delay_ms": "batch.delay_ms_max",
+    "log_level": "service.log_level",
+}
+
+
+def run_service(flags: ServeFlags) -> None:
+    """Serve until told to stop. Raises what `serve` raises."""
+    given = {key: getattr(flags, name) for name, key in KEYS.items()}
+    settings = load_settings(
+        flags.config, {key: value for key, value in given.items() if value is not None}
+    )
+    set_up_logging(settings.service)
+    tune_garbage_collector()
+    run_async(serve(settings, lambda public, admin: _print_where(settings, public, admin)))
+
+
+def _print_where(settings: Settings, public: str, admin: str) -> None:
+    default = settings.auth.admin_secret == DEFAULT_ADMIN_SECRET
+    secret = f"the default one, {DEFAULT_ADMIN_SECRET}" if default else "the one you have set"
+    with printing() as console:
+        for line in (
+            f"Buyers    {public}      the page /, the API /v1 (described by /v1/openapi.json)",
+            f"Operator  {admin}      the page with controls, /metrics; secret: {secret}",
+            f"Store     {settings.store.url.split('@')[-1]}",
+            "Ctrl-C stops taking orders, answers those that were taken, and closes.",
+        ):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,80 @@
+"""For load balancers: /healthz says that the process answers, /readyz whether to send it buyers."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from engine.engine import Engine
+from engine.errors import SeckillError
+from engine.service.calls import Call, Operation
+from engine.service.replies import Reply, json_reply
+from engine.service.tally import Tally
+
+
+class Alive(msgspec.Struct, frozen=True):
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """`lag_commits` is that of the read model furthest behind. `reason` is empty when it is ready."""
+
+    ready: bool
+    reason: str
+    store: str
+    durability: str
+    partitions: int
+    stopped_partitions: int
+    halted_skus: int
+    queue_depth: int
+    lag_commits: int
+    gate: Literal["off", "trusted", "open"]
+
+
+class Health:
+    def __init__(self, engine: Engine, tally: Tally) -> None:
+        self._engine = engine
+        self._tally = tally
+        self.draining = False
+
+    def operations(self) -> list[Operation]:
+        return [
+            Operation(
+                *("GET", "/healthz", "The process answers", {200: Alive}, self._alive),
+                who="everybody",
+            ),
+            Operation(
+                *("GET", "/readyz", "Whether buyers should be sent here"),
+                *({200: Readiness, 503: Readiness}, self._ready),
+                who="everybody",
+            ),
+        ]
+
+    async def _alive(self, _: Call) -> Reply:
+        return json_reply(Alive())
+
+    async def _ready(self, _: Call) -> Reply:
+        found = await self.readiness()
+        return json_reply(found, 200 if found.ready else 503)
+
+    async def readiness(self) -> Readiness:
+        """Never raises: a store that cannot be reached is a reason."""
+        engine, info = self._engine, self._engine.info
+        now = engine.statistics()
+        stopped = engine.stopped()
+        lag, reason = 0, ""
+        try:
+            lag = max((each.commits for each in await engine.queries.lag()), default=0)
+        except SeckillError:
+            reason = "the store cannot be reached"
+        if stopped:
+            reason = f"{len(stopped)} of {engine.reader.partitions} partitions are stopped"
+        if self.draining:
+            reason = "it is closing"
+        gate = self._tally.gate
+        return Readiness(
+            *(not reason, reason, f"{info.kind} {info.version}", info.durability),
+            *(engine.reader.partitions, len(stopped), now.halted, now.queue_depth, lag),
+            "off" if gate is None else "trusted" if gate.statistics().trusted else "open",
+        )

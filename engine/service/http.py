@@ -1,0 +1,155 @@
+"""Reading a request and sending a reply, straight on ASGI: what every path shares."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final, TypeAlias, TypeVar
+from urllib.parse import unquote
+
+import msgspec
+
+from engine.errors import InvalidCommand
+from engine.service.access import Denied
+from engine.service.replies import Reply, problem
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+
+TIMEOUT_MS_MAX: Final = 600_000
+
+T = TypeVar("T")
+
+
+class Disconnected(Exception):
+    """The client left before its request was there; nobody reads a reply."""
+
+
+class Headers:
+    """The headers that the service reads, picked in one pass."""
+
+    __slots__ = (
+        "accept",
+        "authorization",
+        "content_type",
+        "key",
+        "last_event_id",
+        "length",
+        "timeout",
+    )
+
+    def __init__(self, scope: Scope) -> None:
+        self.accept = self.authorization = self.content_type = self.key = None
+        self.last_event_id = self.length = self.timeout = None
+        for name, value in scope["headers"]:
+            match name:
+                case b"idempotency-key":
+                    self.key = value
+                case b"content-length":
+                    self.length = value
+                case b"authorization":
+                    self.authorization = value
+                case b"x-request-timeout-ms":
+                    self.timeout = value
+                case b"content-type":
+                    self.content_type = value
+                case b"last-event-id":
+                    self.last_event_id = value
+                case b"accept":
+                    self.accept = value
+
+    authorization: bytes | None
+    accept: bytes | None
+    content_type: bytes | None
+    key: bytes | None
+    last_event_id: bytes | None
+    length: bytes | None
+    timeout: bytes | None
+
+    def timeout_ms(self) -> int | None:
+        """How long the caller waits, None when it names no time. Raises InvalidCommand."""
+        if self.timeout is None:
+            return None
+        text = self.timeout.decode("latin-1")
+        if not (text.isascii() and text.isdigit() and 1 <= int(text) <= TIMEOUT_MS_MAX):
+            raise InvalidCommand(
+                f"X-Request-Timeout-Ms must be a whole number from 1 to {TIMEOUT_MS_MAX:,}, got {text!a}"
+            )
+        return int(text)
+
+    def command_id(self) -> str | None:
+        """The Idempotency-Key, bare or as the quoted string of the IETF draft. Raises InvalidCommand."""
+        if self.key is None:
+            return None
+        key = self.key
+        if len(key) > 1 and key[0] == key[-1] == 0x22:
+            key = key[1:-1]
+        try:
+            return key.decode()
+        except UnicodeDecodeError:
+            raise InvalidCommand("the Idempotency-Key must be UTF-8") from None
+
+
+def required(command_id: str | None) -> str:
+    """Raises InvalidCommand when there is none."""
+    if command_id is None:
+        raise InvalidCommand(
+            "send the header Idempotency-Key: a new id (a UUID, say) for each request that you mean "
+            "to make once; sent again with the same id it gets its first answer"
+        )
+    return command_id
+
+
+async def read_body(receive: Receive, length: bytes | None, bytes_max: int) -> bytes:
+    """The whole body. Raises Denied (413) beyond `bytes_max`, Disconnected."""
+    if length is not None and int(length) > bytes_max:
+        raise too_large(bytes_max)
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise Disconnected
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body", False):
+        return body
+    parts = [body]
+    size = len(body)
+    while message.get("more_body", False):
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Disconnected
+        part = message.get("body", b"")
+        size += len(part)
+        if size > bytes_max:
+            raise too_large(bytes_max)
+        parts.append(part)
+    return b"".join(parts)
+
+
+def too_large(bytes_max: int) -> Denied:
+    reply = problem(413, "too_large", "The body is too large", f"at most {bytes_max:,} bytes")
+    # What is still to come of it is not wanted.
+    return Denied(reply._replace(headers=[*reply.headers, (b"connection", b"close")]))
+
+
+def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """Raises InvalidCommand saying where and what."""
+    try:
+        return decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise InvalidCommand(f"the body is not what is expected here: {error}") from None
+
+
+def segment(raw: bytes | str) -> str:
+    """A path segment as its client meant it. Raises InvalidCommand."""
+    try:
+        return unquote(raw, errors="strict")
+    except UnicodeDecodeError:
+        raise InvalidCommand("the path must be percent-encoded UTF-8") from None
+
+
+async def respond(send: Send, reply: Reply) -> None:
+    """Send a whole reply."""
+    await send(
+        {"type": "http.response.start", "status": reply.status, "headers": reply.raw_headers()}
+    )
+    await send({"type": "http.response.body", "body": reply.body})

@@ -1,0 +1,86 @@
+"""The parts of the service put together around an engine: two applications that share them."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from engine.clock import Clock
+from engine.engine import Engine
+from engine.gate.gate import Gate
+from engine.service.access import Access
+from engine.service.admin import Admin
+from engine.service.app import Application
+from engine.service.buyer_stream import BuyerStreams
+from engine.service.calls import Operation, routes
+from engine.service.health import Health
+from engine.service.metrics import Metrics
+from engine.service.openapi import openapi_operation
+from engine.service.order_lists import OrderLists
+from engine.service.orders import Orders
+from engine.service.pages import Pages
+from engine.service.public import Public
+from engine.service.reservations import Reservations
+from engine.service.stream import Stream
+from engine.service.tally import Tally
+from engine.service.waiting import Waiting
+from engine.service.wire import About, StoreAbout
+
+
+class Service:
+    """`public` is the application of the buyers' listener, `admin` that of the operator's.
+
+    `run` has to run beside them. `operations` is the whole API, for the document and its tests.
+    """
+
+    def __init__(self, engine: Engine, gate: Gate | None, clock: Clock, admin_url: str) -> None:
+        settings = engine.settings
+        service, auth = settings.service, settings.auth
+        access = Access(auth, clock)
+        self.tally = Tally(gate)
+        waiting = Waiting(engine.live)
+        about = _about(engine, admin_url)
+        self.stream = Stream(engine, about, clock)
+        self._buyer_streams = BuyerStreams(waiting, Reservations(engine), clock)
+        public = Public(engine, access, self.stream, self._buyer_streams, about)
+        admin = Admin(engine, Metrics(engine, self.tally), auth, clock)
+        self.health = Health(engine, self.tally)
+        pages = Pages()
+
+        health = self.health.operations()
+        api = [*public.operations(), *admin.operations(), *health]
+        document = openapi_operation(api)
+        static = [pages.static(), document]
+        for_buyers: list[Operation] = [*public.operations(), *health, *static, pages.shop()]
+        if service.public_dashboard:
+            for_buyers += pages.operations(shop=False)
+        for_operators = [
+            *(*admin.operations(), *public.live(), *health, *static),
+            *pages.operations(shop=False),
+        ]
+        self.operations = [*api, document]
+        lists = OrderLists(engine, access, gate, service.body_bytes_max, service.lists_bytes_max)
+        orders = Orders(engine, access, gate, waiting)
+        self.public = Application(routes(for_buyers, access), self.tally, orders, lists)
+        self.admin = Application(routes(for_operators, access), self.tally)
+
+    async def run(self) -> None:
+        """Make the points of the live page, until cancelled."""
+        await self.stream.run()
+
+    def drain(self) -> None:
+        """Tell load balancers to send nobody; buyers who come are still served."""
+        self.health.draining = True
+
+    def stop_taking(self) -> None:
+        """Refuse every new request and end the streams; what was taken is finished."""
+        self.public.closing = self.admin.closing = True
+        self.stream.close()
+        self._buyer_streams.close()
+
+
+def _about(engine: Engine, admin_url: str) -> About:
+    info = engine.info
+    store = StoreAbout(info.kind, info.version, info.durability)
+    service = engine.settings.service
+    shown = admin_url if service.public_dashboard else None
+    return About(version("seckill-engine"), store, engine.settings.auth.mode, shown)

@@ -1,0 +1,176 @@
+"""GET /v1/stream: the whole sale, live, as server-sent events: a snapshot, then points.
+
+One task makes the points, four times a second at most, whoever looks. A reader who is slow misses
+points and nothing waits for it: each reader has a place in one short history, not a queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+import msgspec
+
+from engine.clock import Clock
+from engine.engine import Engine
+from engine.errors import SeckillError
+from engine.service.figures import LiveSku, Point, is_quiet, live_sku, make_point
+from engine.service.wire import About
+
+logger = logging.getLogger(__name__)
+
+TICK_SECONDS: Final = 0.25
+QUIET_TICKS_MAX: Final = 4
+"""A point is made at least once a second, so that charts and clocks of pages go on."""
+
+POINTS_KEPT: Final = 1_200
+"""Five minutes at four a second."""
+
+HEARTBEAT_SECONDS: Final = 15.0
+"""Proxies close what is silent for a minute, some for thirty seconds."""
+
+SNAPSHOT_SKUS_MAX: Final = 1_000
+READERS_MAX: Final = 1_000
+"""Each costs an encoding of up to 1,000 rows at its start, and a socket."""
+
+encode = msgspec.json.Encoder().encode
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """Where a reader begins. `history` are points without SKUs, oldest first."""
+
+    id: int
+    at_ms: int
+    about: About
+    skus: list[LiveSku]
+    history: list[Point]
+
+
+class Stream:
+    """Makes the points of one engine."""
+
+    def __init__(self, engine: Engine, about: About, clock: Clock) -> None:
+        self._engine = engine
+        self._about = about
+        self._clock = clock
+        self._watch = engine.live.watch()
+        self._points: deque[tuple[Point, bytes]] = deque(maxlen=POINTS_KEPT)
+        self._before = engine.statistics()
+        self._at = clock.monotonic()
+        # A page that comes back after a restart must not take old ids for newer ones.
+        self._id = clock.wall_us() // 1_000
+        self._news = asyncio.Event()
+        self._lag_commits = 0
+        self._closed = False
+        self.readers = 0
+
+    async def run(self) -> None:
+        """Make points until cancelled."""
+        quiet = ticks = 0
+        while True:
+            await self._clock.sleep(TICK_SECONDS)
+            if self.readers and ticks % QUIET_TICKS_MAX == 0:
+                await self._measure_lag()
+            ticks += 1
+            quiet += 1
+            if self.tick(force=quiet == QUIET_TICKS_MAX):
+                quiet = 0
+
+    def tick(self, *, force: bool) -> bool:
+        """Make the point that is due; when nothing happened only with `force`."""
+        now, statistics = self._clock.monotonic(), self._engine.statistics()
+        changed = [live_sku(each, self._engine.live) for each in self._watch.drain()]
+        point = make_point(
+            self._id + 1,
+            self._clock.wall_us() // 1_000,
+            max(1, round((now - self._at) * 1_000)),
+            *(self._before, statistics, self._lag_commits, changed),
+        )
+        if is_quiet(point) and not force:
+            return False
+        self._id, self._before, self._at = point.id, statistics, now
+        self._points.append((msgspec.structs.replace(point, skus=[]), _event("point", point)))
+        self._news.set()
+        self._news = asyncio.Event()
+        return True
+
+    def snapshot(self, sku: str | None, after_id: int | None) -> bytes:
+        """The first event of a reader who has seen the points up to `after_id`."""
+        live = self._engine.live
+        if sku is None:
+            rows = live.page(limit=SNAPSHOT_SKUS_MAX)
+        else:
+            rows = [row for row in (live.row(sku),) if row is not None]
+        history = [point for point, _ in self._points if after_id is None or point.id > after_id]
+        skus = [live_sku(each, live) for each in rows]
+        at_ms = self._clock.wall_us() // 1_000
+        return _event("snapshot", Snapshot(self._id, at_ms, self._about, skus, history))
+
+    async def read(self, sku: str | None, after_id: int | None) -> AsyncIterator[bytes]:
+        """The events for one reader, until it leaves or the service closes."""
+        self.readers += 1
+        try:
+            yield self.snapshot(sku, after_id)
+            seen = self._id
+            while not self._closed:
+                news = self._news
+                if self._id == seen and not await self._wait(news):
+                    yield b": still here\n\n"
+                    continue
+                for point, event in self._since(seen):
+                    yield event if sku is None else _only(point, self._engine, sku)
+                seen = self._id
+        finally:
+            self.readers -= 1
+
+    def close(self) -> None:
+        """End every reader's stream."""
+        self._closed = True
+        self._news.set()
+        self._watch.close()
+
+    def _since(self, seen: int) -> Sequence[tuple[Point, bytes]]:
+        """What a reader has missed; from the end, which is where the newest are."""
+        missed: list[tuple[Point, bytes]] = []
+        for each in reversed(self._points):
+            if each[0].id <= seen:
+                break
+            missed.append(each)
+        return missed[::-1]
+
+    async def _wait(self, news: asyncio.Event) -> bool:
+        """Wait for the next point; false after a heartbeat's time."""
+        waiting = asyncio.ensure_future(news.wait())
+
+        def give_up() -> None:
+            waiting.cancel()
+
+        timer = self._clock.call_later(HEARTBEAT_SECONDS, give_up)
+        try:
+            await asyncio.wait((waiting,))
+        finally:
+            timer.cancel()
+            waiting.cancel()
+        return not waiting.cancelled()
+
+    async def _measure_lag(self) -> None:
+        try:
+            lags = await self._engine.queries.lag()
+        except SeckillError as error:
+            logger.debug("how far read models are behind is not known now: %s", error)
+            return
+        self._lag_commits = max((each.commits for each in lags), default=0)
+
+
+def _only(point: Point, engine: Engine, sku: str) -> bytes:
+    """A point with the row of one SKU, as it is now."""
+    row = engine.live.row(sku)
+    skus = [] if row is None else [live_sku(row, engine.live)]
+    return _event("point", msgspec.structs.replace(point, skus=skus))
+
+
+def _event(kind: str, record: Point | Snapshot) -> bytes:
+    return b"event: %s\nid: %d\ndata: %s\n\n" % (kind.encode(), record.id, encode(record))
