@@ -26,7 +26,7 @@ const CHARTS = [
       ["lag, commits", "lag_commits", "--line-3"]],
   },
   {
-    title: "Batches/s, closed by", format: decimal, stacked: true,
+    title: "Batches/s closed by", format: decimal, stacked: true,
     series: [["idle", "by_idle", "--line-1"], ["delay", "by_delay", "--line-2"],
       ["size", "by_size", "--line-3"]],
   },
@@ -115,7 +115,7 @@ class Chart {
     return {
       width: this.place.clientWidth,
       height: this.place.clientHeight,
-      padding: [10, 8, 0, 0],
+      padding: [10, 18, 0, 0],
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
       hooks: { setCursor: [() => this.#legend()] },

@@ -1,7 +1,7 @@
 // What the buyer reads in every state of a purchase. `busy` states go on by themselves.
 // `until` is a time to count down to, `value` a number that stands still; `label` explains either.
 
-import { count } from "./format.js";
+import { count, words } from "./format.js";
 
 const SAME_NUMBER = "It keeps its order number, so you cannot buy twice.";
 
@@ -19,10 +19,12 @@ export function describe(state) {
 const DESCRIPTIONS = {
   sending: () => ({ tone: "", busy: true, title: "Your order is on its way" }),
 
+  asking: () => ({ tone: "", busy: true, title: "Asking what became of your order" }),
+
   queued: ({ position, ahead }) => ({
     tone: "", busy: true, title: "You are in the queue",
     text: "Orders are decided first come, first served.", value: count(position),
-    label: ahead === 0 ? "– you are next" : `is your place; ${count(ahead)} before you`,
+    label: `is your place in the queue, ${ahead === 0 ? "nobody" : count(ahead)} before you`,
   }),
 
   unknown: ({ untilMs }) => ({
@@ -75,7 +77,7 @@ const DESCRIPTIONS = {
       unsure ? "An earlier try may be through; reload this page to ask." : ""].join(" "),
   }),
 
-  reserved: ({ reservation }) => RESERVED[reservation.state](reservation),
+  reserved: ({ reservation }) => (RESERVED[reservation.state] ?? otherwise)(reservation),
 };
 
 const RESERVED = {
@@ -98,6 +100,10 @@ const RESERVED = {
     actions: ["another"],
   }),
 };
+
+function otherwise({ state, quantity }) {
+  return { tone: "", title: "Your order", text: `${unitsOf(quantity)}: ${words(state)}.` };
+}
 
 function unitsOf(quantity) {
   return quantity === 1 ? "1 unit" : `${count(quantity)} units`;

@@ -15,12 +15,15 @@ const QUEUE_AFTER_MS = 300;
 // Most orders are answered sooner, and need no second connection to tell their place.
 
 export class Purchase {
-  /** headers() gives what authorises the buyer; onState(state) is told every change. */
-  constructor(sku, { headers, onState }) {
+  /**
+   * `name` tells purchases of one product apart in the storage. headers() gives what authorises the buyer; onState(state)
+   * is told every change.
+   */
+  constructor(sku, { name, headers, onState }) {
     this.sku = sku;
     this.headers = headers;
     this.onState = onState;
-    this.storedAs = `seckill.purchase.${sku}`;
+    this.storedAs = `seckill.purchase.${name}`;
     this.attempt = JSON.parse(stored.get(this.storedAs) ?? "null");
     this.turn = 0; // a new turn makes whatever still waits for an old one fall silent
   }
@@ -37,12 +40,12 @@ export class Purchase {
     // An order that was not answered is sent under its own key again.
     if (!same) this.attempt = { key: key ?? newKey(), unsure: false, ...order };
     this.#store();
-    return this.#until(() => this.#send());
+    return this.#until(() => this.#send(), "sending");
   }
 
   /** After a reload: what became of the order? */
   resume() {
-    return this.#until(() => this.#ask());
+    return this.#until(() => this.#ask(), "asking");
   }
 
   stop() {
@@ -57,10 +60,10 @@ export class Purchase {
   }
 
   /** Asks, and asks again while the answer is not final. */
-  async #until(ask) {
+  async #until(ask, kind) {
     const turn = ++this.turn;
     this.failures = 0;
-    this.onState({ kind: "sending" });
+    this.onState({ kind });
     for (;;) {
       const answer = await this.#orQueue(ask);
       if (turn !== this.turn) return;

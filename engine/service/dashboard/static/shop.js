@@ -12,13 +12,19 @@ import { Token } from "./token.js";
 const BUYER = "seckill.buyer";
 const sku = decodeURIComponent(location.pathname.split("/")[2] ?? "");
 const token = new Token(sku);
-const purchase = new Purchase(sku, { headers: () => token.headers(), onState: show });
+const purchase = new Purchase(sku, {
+  // A new token is a new purchase, whatever became of the last one.
+  name: `${sku}.${token.commandId() ?? ""}`,
+  headers: () => token.headers(),
+  onState: show,
+});
 const hold = new Hold(purchase, { headers: () => token.headers(), onState: show });
 
 let about = null;
 let row; // of the stream; undefined before the first snapshot, null when the SKU is unknown
 let state = null;
 let shown = {};
+let blind = true; // no live stock
 let clockAheadMs = 0; // the server's clock against the buyer's, whose phone may be wrong
 
 const ACTIONS = {
@@ -38,7 +44,7 @@ function start() {
     event.preventDefault();
     submit();
   });
-  addEventListener("hashchange", () => token.takeFromAddress() && showForm());
+  addEventListener("hashchange", () => token.takeFromAddress() && location.reload());
   setInterval(tick, 250);
   const live = new Live(`/v1/stream?sku=${encodeURIComponent(sku)}`, { onSnapshot, onPoint, onState });
   // A browser has six connections to a server for all its tabs: hidden tabs give theirs back.
@@ -73,8 +79,11 @@ function onPoint(point) {
 }
 
 function onState(connection, ageSeconds) {
-  const lost = connection !== "live";
-  byId("stale").hidden = !lost;
+  const before = blind;
+  blind = connection !== "live";
+  document.body.classList.toggle("is-stale", blind);
+  if (blind !== before) showForm();
+  byId("stale").hidden = !blind;
   setText(byId("stale"), ageSeconds === null ? "No live stock yet; trying to connect."
     : `Connection lost: the stock is ${seconds(ageSeconds)} old. Trying to connect again.`);
 }
@@ -116,9 +125,10 @@ function showForm() {
   if (Number.isFinite(limit)) byId("quantity").max = limit;
   const button = byId("buy-button");
   const waits = state?.kind === "too_fast" && state.untilMs > Date.now();
-  const open = row === undefined || (row?.phase === "open" && row.available > 0);
+  // Without live stock only the server knows, so it is asked.
+  const open = blind || (row?.phase === "open" && row.available > 0);
   button.disabled = waits || !open;
-  setText(button, row && row.phase === "open" && row.available <= 0 ? "Sold out" : "Buy");
+  setText(button, !open && row?.phase === "open" ? "Sold out" : "Buy");
 }
 
 function submit() {
@@ -155,9 +165,16 @@ function show(next) {
   setText(byId("outcome-text"), shown.text ?? "");
   setText(byId("outcome-problem"), next.problem ?? "");
   setText(byId("order-number"), purchase.attempt ? `Order number ${purchase.attempt.key}` : "");
-  showActions((shown.actions ?? []).filter((name) => name !== "extend" || !next.reservation?.extended));
+  showActions((shown.actions ?? []).filter((name) => isOffered(name, next)));
   tick();
   showForm();
+}
+
+function isOffered(name, { reservation }) {
+  if (name === "extend") return !reservation.extended;
+  // A token is for one purchase; the shop gives another.
+  if (name === "another") return token.text === "";
+  return true;
 }
 
 function showActions(names) {
