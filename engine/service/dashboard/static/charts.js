@@ -1,0 +1,158 @@
+// Five uPlot charts over the same five minutes. The legend of each shows the newest values, or
+// those under the pointer; it is text, so it is also what a screen reader finds.
+
+import { WINDOW_SECONDS } from "./history.js";
+import { byId, clock, count, decimal, element, setText } from "./format.js";
+
+/* global uPlot -- defined by vendor/uplot/uPlot.iife.min.js */
+
+// `stacked` draws each series on top of those after it, so their sum is the outline.
+const CHARTS = [
+  {
+    title: "Orders/s", wide: true, format: decimal,
+    series: [["decided", "decided", "--line-1"], ["accepted", "accepted", "--line-2"]],
+  },
+  {
+    title: "Latency, ms", format: decimal,
+    series: [["p99", "p99", "--line-3"], ["p50", "p50", "--line-1"]],
+  },
+  {
+    title: "Batch size, orders", format: decimal,
+    series: [["max", "batch_max", "--line-3"], ["mean", "batch_mean", "--line-1"]],
+  },
+  {
+    title: "Waiting", format: count,
+    series: [["queue, orders", "queue_depth", "--line-1"],
+      ["lag, commits", "lag_commits", "--line-3"]],
+  },
+  {
+    title: "Batches/s closed by", format: decimal, stacked: true,
+    series: [["idle", "by_idle", "--line-1"], ["delay", "by_delay", "--line-2"],
+      ["size", "by_size", "--line-3"]],
+  },
+];
+
+export class Charts {
+  constructor(box) {
+    this.box = box;
+    this.charts = [];
+    this.entries = [];
+    this.#build();
+    // Canvas colours are read once, so another colour scheme means new charts.
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#build());
+    new ResizeObserver(() => this.charts.forEach((chart) => chart.resize())).observe(box);
+  }
+
+  draw(entries) {
+    this.entries = entries;
+    for (const chart of this.charts) chart.draw(entries);
+  }
+
+  #build() {
+    for (const chart of this.charts) chart.plot.destroy();
+    this.box.replaceChildren();
+    this.charts = CHARTS.map((description) => new Chart(this.box, description));
+    this.draw(this.entries);
+  }
+}
+
+class Chart {
+  constructor(box, description) {
+    this.description = description;
+    this.entries = [];
+    this.place = element("div", { class: "plot", "aria-hidden": "true" });
+    const caption = element("figcaption", {}, element("strong", { text: description.title }));
+    this.outputs = description.series.map(([name, , colour]) => {
+      const swatch = element("span", { class: "swatch" });
+      swatch.style.background = css(colour);
+      // An <output> is announced when it changes, four times a second here: off.
+      const output = element("output", { "aria-live": "off" });
+      caption.append(element("span", { class: "key" }, swatch, name, output));
+      return output;
+    });
+    const figure = element("figure", { class: description.wide ? "chart double" : "chart" });
+    figure.append(caption, this.place);
+    box.append(figure);
+    this.plot = new uPlot(this.#options(), this.#data(), this.place);
+  }
+
+  draw(entries) {
+    this.entries = entries;
+    this.plot.setData(this.#data());
+    this.#legend();
+  }
+
+  resize() {
+    this.plot.setSize({ width: this.place.clientWidth, height: this.place.clientHeight });
+  }
+
+  #legend() {
+    const index = this.plot?.cursor.idx ?? this.entries.length - 1;
+    for (const [number, [, field]] of this.description.series.entries()) {
+      const value = this.entries[index]?.[field];
+      setText(this.outputs[number], this.description.format(value ?? NaN));
+    }
+  }
+
+  #data() {
+    const columns = this.description.series.map(([, field]) =>
+      this.entries.map((entry) => entry[field] ?? null));
+    if (this.description.stacked) {
+      for (let lower = columns.length - 2; lower >= 0; lower--) {
+        columns[lower] = columns[lower].map((value, at) =>
+          value === null ? null : value + columns[lower + 1][at]);
+      }
+    }
+    return [this.entries.map((entry) => entry.time), ...columns];
+  }
+
+  #options() {
+    const { series, stacked, format } = this.description;
+    const axis = {
+      stroke: css("--muted"), font: "11px system-ui, sans-serif",
+      grid: { stroke: css("--grid"), width: 1 }, ticks: { show: false },
+    };
+    return {
+      width: this.place.clientWidth,
+      height: this.place.clientHeight,
+      padding: [10, 18, 0, 0],
+      legend: { show: false },
+      cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
+      hooks: { setCursor: [() => this.#legend()] },
+      scales: {
+        x: { time: true, range: () => this.#window() },
+        // From zero, and never so close that an idle engine looks busy.
+        y: { range: (plot, low, high) => [0, Math.max(4, (high ?? 0) * 1.1)] },
+      },
+      axes: [
+        {
+          ...axis, size: 24, gap: 4, space: 60, incrs: [60, 120],
+          values: (plot, times) => times.map((time) => clock(time).slice(0, 5)),
+        },
+        { ...axis, size: 46, gap: 4, space: 30, values: (plot, each) => each.map(shorter) },
+      ],
+      series: [{}, ...series.map(([, , colour]) => ({
+        stroke: css(colour), width: stacked ? 1 : 1.6, points: { show: false },
+        fill: stacked ? css(colour) : undefined,
+      }))],
+    };
+  }
+
+  #window() {
+    const newest = this.entries.at(-1)?.time ?? Math.floor(Date.now() / 1000);
+    return [newest - WINDOW_SECONDS, newest];
+  }
+}
+
+/** 12,000 as 12k: the axis is narrow. */
+function shorter(number) {
+  return number >= 1000 ? `${decimal(number / 1000)}k` : decimal(number);
+}
+
+function css(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
+export function startCharts() {
+  return new Charts(byId("charts"));
+}
