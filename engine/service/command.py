@@ -11,6 +11,7 @@ from engine.event_loop import run_async
 from engine.runtime import tune_garbage_collector
 from engine.service.logs import set_up_logging
 from engine.service.serve import serve
+from engine.service.service import Urls
 from engine.terminal import printing
 
 
@@ -46,16 +47,16 @@ def run_service(flags: ServeFlags) -> None:
     )
     set_up_logging(settings.service)
     tune_garbage_collector()
-    run_async(serve(settings, lambda public, admin: _print_where(settings, public, admin)))
+    run_async(serve(settings, lambda urls: _print_where(settings, urls)))
 
 
-def _print_where(settings: Settings, public: str, admin: str) -> None:
+def _print_where(settings: Settings, urls: Urls) -> None:
     default = settings.auth.admin_secret == DEFAULT_ADMIN_SECRET
     secret = f"the default one, {DEFAULT_ADMIN_SECRET}" if default else "the one you have set"
     with printing() as console:
         for line in (
-            f"Buyers    {public}      the page /, the API /v1 (described by /v1/openapi.json)",
-            f"Operator  {admin}      the page with controls, /metrics; secret: {secret}",
+            f"Buyers    {urls.public}      the page /, the API /v1 (described by /v1/openapi.json)",
+            f"Operator  {urls.admin}      the page with controls, /metrics; secret: {secret}",
             f"Store     {settings.store.url.split('@')[-1]}",
             "Ctrl-C stops taking orders, answers those that were taken, and closes.",
         ):

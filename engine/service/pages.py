@@ -33,14 +33,8 @@ class Pages:
     def __init__(self) -> None:
         self._files = _read(files("engine.service").joinpath(FOLDER))
 
-    def operations(self, *, shop: bool) -> list[Operation]:
-        """`shop`: also the buyers' page."""
-        found = [
-            Operation("GET", "/", "The dashboard", {200: None}, self._index, who="everybody"),
-        ]
-        if shop:
-            found.append(self.shop())
-        return found
+    def dashboard(self) -> Operation:
+        return Operation("GET", "/", "The dashboard", {200: None}, self._index, who="everybody")
 
     def shop(self) -> Operation:
         return Operation(
@@ -60,7 +54,7 @@ class Pages:
         return self._files["shop.html"]
 
     async def _static(self, call: Call) -> Reply:
-        found = self._files.get(call.path("name"))
+        found = self._files.get("static/" + call.path("name"))
         return found or problem(404, "not_found", "There is nothing at this path")
 
 

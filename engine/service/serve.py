@@ -22,14 +22,14 @@ from engine.config import DEFAULT_ADMIN_SECRET, Settings
 from engine.errors import ConfigError
 from engine.runtime import open_engine, open_gate
 from engine.service.server import Door, Listener, bind, url_of
-from engine.service.service import Service
+from engine.service.service import Service, Urls
 
 logger = logging.getLogger(__name__)
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
-async def serve(settings: Settings, started: Callable[[str, str], None]) -> None:
+async def serve(settings: Settings, started: Callable[[Urls], None]) -> None:
     """Serve until a signal comes; `started` is told the URLs of both listeners.
 
     Raises ConfigError for an address that cannot be had or is not safe, and what `open_engine`
@@ -45,10 +45,10 @@ async def serve(settings: Settings, started: Callable[[str, str], None]) -> None
         ]
         for each in addresses:
             opened.callback(each.close)
-        public_url, admin_url = map(url_of, addresses)
+        urls = Urls(*map(url_of, addresses))
         engine = await opened.enter_async_context(open_engine(settings, clock=clock))
         gate = await opened.enter_async_context(open_gate(settings, engine, clock))
-        service = Service(engine, gate, clock, admin_url)
+        service = Service(engine, gate, clock, urls)
         doors = [Door(own, clock), Door(own, clock)]
         service.tally.doors = doors
         beside = [
@@ -65,8 +65,8 @@ async def serve(settings: Settings, started: Callable[[str, str], None]) -> None
             serving = [
                 asyncio.create_task(each.run_until_told(), name="listener") for each in listeners
             ]
-            logger.info("serving", extra={"public": public_url, "admin": admin_url})
-            started(public_url, admin_url)
+            logger.info("serving", extra=urls._asdict())
+            started(urls)
             # A listener that ends by itself takes the other one with it.
             await asyncio.wait([told, *serving], return_when=asyncio.FIRST_COMPLETED)
             await _drain(service, listeners, own.drain_delay_seconds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import version
+from typing import NamedTuple
 
 from engine.clock import Clock
 from engine.engine import Engine
@@ -26,19 +27,26 @@ from engine.service.waiting import Waiting
 from engine.service.wire import About, StoreAbout
 
 
+class Urls(NamedTuple):
+    """Where the two listeners are reached."""
+
+    public: str
+    admin: str
+
+
 class Service:
     """`public` is the application of the buyers' listener, `admin` that of the operator's.
 
     `run` has to run beside them. `operations` is the whole API, for the document and its tests.
     """
 
-    def __init__(self, engine: Engine, gate: Gate | None, clock: Clock, admin_url: str) -> None:
+    def __init__(self, engine: Engine, gate: Gate | None, clock: Clock, urls: Urls) -> None:
         settings = engine.settings
         service, auth = settings.service, settings.auth
         access = Access(auth, clock)
         self.tally = Tally(gate)
         waiting = Waiting(engine.live)
-        about = _about(engine, admin_url)
+        about = _about(engine, urls)
         self.stream = Stream(engine, about, clock)
         self._buyer_streams = BuyerStreams(waiting, Reservations(engine), clock)
         public = Public(engine, access, self.stream, self._buyer_streams, about)
@@ -52,10 +60,10 @@ class Service:
         static = [pages.static(), document]
         for_buyers: list[Operation] = [*public.operations(), *health, *static, pages.shop()]
         if service.public_dashboard:
-            for_buyers += pages.operations(shop=False)
+            for_buyers.append(pages.dashboard())
         for_operators = [
             *(*admin.operations(), *public.live(), *health, *static),
-            *pages.operations(shop=False),
+            pages.dashboard(),
         ]
         self.operations = [*api, document]
         lists = OrderLists(engine, access, gate, service.body_bytes_max, service.lists_bytes_max)
@@ -78,9 +86,10 @@ class Service:
         self._buyer_streams.close()
 
 
-def _about(engine: Engine, admin_url: str) -> About:
+def _about(engine: Engine, urls: Urls) -> About:
     info = engine.info
     store = StoreAbout(info.kind, info.version, info.durability)
     service = engine.settings.service
-    shown = admin_url if service.public_dashboard else None
-    return About(version("seckill-engine"), store, engine.settings.auth.mode, shown)
+    admin_url = urls.admin if service.public_dashboard else None
+    mode = engine.settings.auth.mode
+    return About(version("seckill-engine"), store, mode, urls.public, admin_url)

@@ -104,7 +104,9 @@ class Stream:
             rows = live.page(limit=SNAPSHOT_SKUS_MAX)
         else:
             rows = [row for row in (live.row(sku),) if row is not None]
-        history = [point for point, _ in self._points if after_id is None or point.id > after_id]
+        # The page of one SKU draws no charts, and a crowd of buyers opens it.
+        wanted = self._points if sku is None else ()
+        history = [point for point, _ in wanted if after_id is None or point.id > after_id]
         skus = [live_sku(each, live) for each in rows]
         at_ms = self._clock.wall_us() // 1_000
         return _event("snapshot", Snapshot(self._id, at_ms, self._about, skus, history))

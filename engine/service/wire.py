@@ -188,6 +188,7 @@ class About(msgspec.Struct, frozen=True):
     version: str
     store: StoreAbout
     auth: Literal["none", "token"]
+    public_url: str
     admin_url: str | None
 
 
