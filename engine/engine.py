@@ -100,6 +100,7 @@ class Engine:
         self.live = LiveStock(command_side)
         self.settings = settings
         self.execute = command_side.bus.execute
+        self.submit = command_side.bus.submit
 
     @property
     def reader(self) -> EventReader:

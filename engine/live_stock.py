@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal, TypeAlias
 
 import msgspec
 
 from engine.cqrs.command_side.command_side import CommandSide
 from engine.cqrs.command_side.live_rows import RowKey
+from engine.cqrs.messages import Command
 from engine.inventory.stock import STOCK
 from engine.inventory.stock_table import STOCK_TABLE
 
@@ -76,9 +77,9 @@ class LiveStock:
         """Orders of a SKU refused since the engine was opened, by reason."""
         return self._command_side.refused((STOCK.name, sku))
 
-    def queue(self, sku: str) -> tuple[int, int]:
-        """How many commands for a SKU were ever queued, and how many of them wait now."""
-        return self._command_side.queue_of((STOCK.name, sku))
+    def waiting(self, sku: str) -> Iterator[tuple[int, Command]]:
+        """Every command for a SKU that waits: 0 while it is being written, else its place from 1."""
+        return self._command_side.waiting((STOCK.name, sku))
 
     def may_know(self, sku: str, command_id: str) -> bool:
         """False only if a command was surely never queued here, or was refused long ago.

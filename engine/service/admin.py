@@ -18,10 +18,9 @@ from engine.errors import ConfigError, OutcomeUnknown, Overloaded
 from engine.inventory.audit import AuditReport, audit
 from engine.service.calls import Call, Operation
 from engine.service.csv_export import export
-from engine.service.ids import make_id
+from engine.service.ids import command_link, make_id
 from engine.service.lookups import sku_view, unknown_sku
 from engine.service.metrics import CONTENT_TYPE, Metrics
-from engine.service.orders import command_link
 from engine.service.public import KEY, NOT_DONE, OWN_KEY
 from engine.service.replies import Reply, failed, in_doubt, json_reply, refused
 from engine.service.tokens import Purchase, sign
@@ -181,8 +180,7 @@ class Admin:
         try:
             answer = await changing
         except OutcomeUnknown:
-            id_ = make_id(sku, command_id)
-            return in_doubt(id_, command_link(id_))
+            return in_doubt(make_id(sku, command_id), command_link(sku, command_id))
         if isinstance(answer, Rejected):
             return refused(answer)
         logger.info("sale %s", what, extra={"sku": sku, "command_id": command_id})

@@ -6,6 +6,7 @@ and says no to everybody once the service is closing.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Final
 
@@ -14,9 +15,9 @@ from starlette.routing import BaseRoute, Router
 
 from engine.errors import EngineClosed, SeckillError
 from engine.service.access import Denied
-from engine.service.http import Disconnected, Receive, Scope, Send, respond
+from engine.service.http import Disconnected, Headers, Receive, Scope, Send, read_body, respond
 from engine.service.order_lists import OrderLists
-from engine.service.orders import Orders
+from engine.service.orders import ORDER_BYTES_MAX, Done, Orders
 from engine.service.replies import Reply, failed, problem
 from engine.service.tally import Tally
 
@@ -25,6 +26,9 @@ logger = logging.getLogger(__name__)
 SKUS: Final = b"/v1/skus/"
 RESERVATIONS: Final = b"/reservations"
 BATCH: Final = b"/v1/reservations:batch"
+
+LENGTH_DIGITS_MAX: Final = 4
+"""A body of at most 9,999 bytes, which is below ORDER_BYTES_MAX."""
 
 CLOSING_ALLOWED: Final = frozenset({b"/healthz", b"/readyz", b"/metrics"})
 
@@ -86,13 +90,56 @@ class Application:
             return failed(EngineClosed("the service is closing"))
         if scope["method"] != "POST":
             return None
-        if self._orders is not None and path.startswith(SKUS) and path.endswith(RESERVATIONS):
-            sku = path[len(SKUS) : -len(RESERVATIONS)]
-            if sku and b"/" not in sku:
-                return await self._orders.reserve(scope, receive, sku)
-        elif self._lists is not None and path == BATCH:
+        if self._orders is not None and (sku := sku_of_order(path)) is not None:
+            return await self._order(self._orders, sku, scope, receive)
+        if self._lists is not None and path == BATCH:
             return await self._lists.reserve(scope, receive)
         return None
+
+    async def _order(self, orders: Orders, sku: bytes, scope: Scope, receive: Receive) -> Reply:
+        """An order that did not take the shortcut of the server's protocol."""
+        headers = Headers(scope)
+        body = await read_body(receive, headers.length, ORDER_BYTES_MAX)
+        answered: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+
+        def done(reply: Reply) -> None:
+            if not answered.done():
+                answered.set_result(reply)
+
+        orders.begin(headers, sku, body, done)
+        return await answered
+
+    def shortcut(self, scope: Scope) -> bytes | None:
+        """The SKU of a request that is a small order, None for every other one.
+
+        The server hands such a request to `begin_order` without a task of its own.
+        """
+        if self._orders is None or self.closing or scope["method"] != "POST":
+            return None
+        sku = sku_of_order(scope["raw_path"])
+        if sku is None:
+            return None
+        length = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+        # Without a length it may be of any size; those and large ones go the longer way.
+        return sku if 0 < len(length) <= LENGTH_DIGITS_MAX else None
+
+    def begin_order(self, scope: Scope, sku: bytes, body: bytes, done: Done) -> None:
+        """Answer what `shortcut` has found, whatever happens."""
+        assert self._orders is not None
+
+        def counted(reply: Reply) -> None:
+            self._tally.replies[reply.status] += 1
+            done(reply)
+
+        self._orders.begin(Headers(scope), sku, body, counted)
+
+
+def sku_of_order(path: bytes) -> bytes | None:
+    """The percent-encoded SKU of /v1/skus/{sku}/reservations, None for another path."""
+    if not (path.startswith(SKUS) and path.endswith(RESERVATIONS)):
+        return None
+    sku = path[len(SKUS) : -len(RESERVATIONS)]
+    return sku if sku and b"/" not in sku else None
 
 
 def _of_http(error: HTTPException) -> Reply:

@@ -19,9 +19,8 @@ from engine.service.access import Caller
 from engine.service.ids import split_id
 from engine.service.replies import Reply, failed
 from engine.service.reservations import Reservations, unknown_command
-from engine.service.waiting import Waiting
+from engine.service.waiting import LOOK_SECONDS, Waiting
 
-LOOK_SECONDS: Final = 0.25
 UNKNOWN_LOOKS_MAX: Final = 20
 """Five seconds for a POST that was sent at the same time to arrive."""
 
@@ -29,7 +28,7 @@ LOOKS_MAX: Final = 2_400
 """Ten minutes, which is the longest time a request may name."""
 
 
-class Place(msgspec.Struct, frozen=True):
+class QueuePlace(msgspec.Struct, frozen=True):
     """`position` 1 is next and 0 is being written; `ahead` orders come before it."""
 
     position: int
@@ -57,7 +56,7 @@ class BuyerStreams:
 
     async def read(self, caller: Caller, id_: str) -> AsyncIterator[bytes]:
         """The events of one command, ending with its result."""
-        told: Place | None = None
+        told: QueuePlace | None = None
         unknown = 0
         for _ in range(LOOKS_MAX):
             place = self._place(caller, id_)
@@ -82,12 +81,11 @@ class BuyerStreams:
         """End every stream at its next look."""
         self._closed = True
 
-    def _place(self, caller: Caller, id_: str) -> Place | None:
-        buyer = self._waiting.buyer(id_)
-        if buyer is None or not caller.owns(buyer):
+    def _place(self, caller: Caller, id_: str) -> QueuePlace | None:
+        place = self._waiting.find(*split_id(id_))
+        if place is None or not caller.owns(place.buyer):
             return None
-        position = self._waiting.position(id_)
-        return None if position is None else Place(position, max(0, position - 1))
+        return QueuePlace(place.position, max(0, place.position - 1))
 
     async def _answer(self, caller: Caller, id_: str) -> Reply | None:
         try:
@@ -96,5 +94,5 @@ class BuyerStreams:
             return failed(error)
 
 
-def _event(kind: bytes, record: Place | Result) -> bytes:
+def _event(kind: bytes, record: QueuePlace | Result) -> bytes:
     return b"event: %s\ndata: %s\n\n" % (kind, msgspec.json.encode(record))

@@ -27,51 +27,35 @@ class Disconnected(Exception):
 
 
 class Headers:
-    """The headers that the service reads, picked in one pass."""
+    """The headers of a request by name; of one that is there twice the last counts."""
 
-    __slots__ = (
-        "accept",
-        "authorization",
-        "content_type",
-        "key",
-        "last_event_id",
-        "length",
-        "timeout",
-    )
+    __slots__ = ("_found",)
 
     def __init__(self, scope: Scope) -> None:
-        self.accept = self.authorization = self.content_type = self.key = None
-        self.last_event_id = self.length = self.timeout = None
-        for name, value in scope["headers"]:
-            match name:
-                case b"idempotency-key":
-                    self.key = value
-                case b"content-length":
-                    self.length = value
-                case b"authorization":
-                    self.authorization = value
-                case b"x-request-timeout-ms":
-                    self.timeout = value
-                case b"content-type":
-                    self.content_type = value
-                case b"last-event-id":
-                    self.last_event_id = value
-                case b"accept":
-                    self.accept = value
+        self._found: dict[bytes, bytes] = dict(scope["headers"])
 
-    authorization: bytes | None
-    accept: bytes | None
-    content_type: bytes | None
-    key: bytes | None
-    last_event_id: bytes | None
-    length: bytes | None
-    timeout: bytes | None
+    @property
+    def authorization(self) -> bytes | None:
+        return self._found.get(b"authorization")
+
+    @property
+    def content_type(self) -> bytes | None:
+        return self._found.get(b"content-type")
+
+    @property
+    def last_event_id(self) -> bytes | None:
+        return self._found.get(b"last-event-id")
+
+    @property
+    def length(self) -> bytes | None:
+        return self._found.get(b"content-length")
 
     def timeout_ms(self) -> int | None:
         """How long the caller waits, None when it names no time. Raises InvalidCommand."""
-        if self.timeout is None:
+        given = self._found.get(b"x-request-timeout-ms")
+        if given is None:
             return None
-        text = self.timeout.decode("latin-1")
+        text = given.decode("latin-1")
         if not (text.isascii() and text.isdigit() and 1 <= int(text) <= TIMEOUT_MS_MAX):
             raise InvalidCommand(
                 f"X-Request-Timeout-Ms must be a whole number from 1 to {TIMEOUT_MS_MAX:,}, got {text!a}"
@@ -80,9 +64,9 @@ class Headers:
 
     def command_id(self) -> str | None:
         """The Idempotency-Key, bare or as the quoted string of the IETF draft. Raises InvalidCommand."""
-        if self.key is None:
+        key = self._found.get(b"idempotency-key")
+        if key is None:
             return None
-        key = self.key
         if len(key) > 1 and key[0] == key[-1] == 0x22:
             key = key[1:-1]
         try:

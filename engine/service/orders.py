@@ -1,32 +1,40 @@
-"""The way of one order: decode, ask the gate, hand over to the engine, answer. Straight on ASGI.
+"""The way of one order: decode, ask the gate, hand over to the engine, answer.
 
 It is answered only after its commit is durable. What is between the request and the engine is kept
-lean: this is the path of a crowd.
+lean, because this is the path of a crowd: no task of its own, no await unless there is a gate.
 """
 
 from __future__ import annotations
 
-from typing import Final
-from urllib.parse import quote
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Final, TypeAlias
 
 import msgspec
 
-from engine.cqrs.messages import Rejected
+from engine.cqrs.messages import Outcome, Rejected
 from engine.engine import Engine
-from engine.errors import InvalidCommand, SeckillError
+from engine.errors import InvalidCommand, OutcomeUnknown, SeckillError
 from engine.gate.gate import Gate, GateOrder, Verdict
 from engine.inventory.commands import Reserve
 from engine.inventory.events import Reserved
 from engine.inventory.stock import SOLD_OUT
 from engine.service.access import TRUSTED, Access, Caller, Denied
-from engine.service.http import Headers, Receive, Scope, decode, read_body, required, segment
-from engine.service.ids import make_id
-from engine.service.replies import Reply, encode_json, outcome_of, problem, refused, too_fast
-from engine.service.waiting import Waiting
+from engine.service.http import Headers, decode, required, segment
+from engine.service.ids import command_link, make_id, reservation_link
+from engine.service.replies import Reply, encode_json, failed, in_doubt, problem, refused, too_fast
 from engine.service.wire import Reservation, ReserveBody, TokenReserveBody
+
+logger = logging.getLogger(__name__)
 
 ORDER_BYTES_MAX: Final = 16_384
 """Bytes of one order's body; two names of 64 characters need far less."""
+
+INTERNAL: Final = problem(500, "internal", "Something went wrong here")
+
+Done: TypeAlias = Callable[[Reply], None]
 
 _by_name = msgspec.json.Decoder(ReserveBody)
 _by_token = msgspec.json.Decoder(TokenReserveBody)
@@ -35,54 +43,82 @@ _by_token = msgspec.json.Decoder(TokenReserveBody)
 class Orders:
     """POST /v1/skus/{sku}/reservations."""
 
-    def __init__(self, engine: Engine, access: Access, gate: Gate | None, waiting: Waiting) -> None:
+    def __init__(self, engine: Engine, access: Access, gate: Gate | None) -> None:
         self._engine = engine
-        self._execute = engine.execute
+        self._submit_to_engine = engine.submit
         self._access = access
         self._gate = gate
-        self._waiting = waiting
+        self._at_gate: set[asyncio.Task[None]] = set()
 
-    async def reserve(self, scope: Scope, receive: Receive, raw_sku: bytes) -> Reply:
-        """Reserve for one buyer. Raises Denied, InvalidCommand, Disconnected."""
-        headers = Headers(scope)
+    def begin(self, headers: Headers, raw_sku: bytes, body: bytes, done: Done) -> None:
+        """Reserve for one buyer; `done` is called once with the reply, whatever happens."""
+        try:
+            command = self._command(headers, raw_sku, body)
+            timeout_ms = headers.timeout_ms()
+            if self._gate is None:
+                self._submit(command, timeout_ms, done)
+                return
+            command.check()
+            passing = self._pass_gate(self._gate, command, timeout_ms, done)
+            task = asyncio.create_task(passing)
+            self._at_gate.add(task)
+            task.add_done_callback(self._at_gate.discard)
+        except Denied as denied:
+            done(denied.reply)
+        except SeckillError as error:
+            done(failed(error))
+        except Exception:
+            logger.exception("an order could not be handled")
+            done(INTERNAL)
+
+    def _command(self, headers: Headers, raw_sku: bytes, body: bytes) -> Reserve:
         caller = self._access.caller(headers.authorization)
-        timeout_ms = headers.timeout_ms()
         sku = segment(raw_sku)
-        body = await read_body(receive, headers.length, ORDER_BYTES_MAX)
         if caller is TRUSTED:
             order = decode(_by_name, body)
-            command = Reserve(required(headers.command_id()), sku, order.buyer, order.quantity)
-        else:
-            command = _in_own_name(caller, headers.command_id(), sku, body)
-        command.check()
-        if self._gate is not None and (reply := await self._ask_gate(command)) is not None:
-            return reply
-        return await self.execute(command, timeout_ms)
+            return Reserve(required(headers.command_id()), sku, order.buyer, order.quantity)
+        return _in_own_name(caller, headers.command_id(), sku, body)
 
-    async def execute(self, command: Reserve, timeout_ms: int | None) -> Reply:
-        """Have the engine decide it, and answer once that is durable."""
-        sku = command.aggregate_id
-        id_ = make_id(sku, command.id)
-        waiting = self._waiting
-        waiting.enter(id_, sku, command.buyer)
-        try:
-            answer = await self._execute(command, timeout_ms=timeout_ms)
-        except SeckillError as error:
-            return outcome_of(error, id_, command_link(id_))
-        finally:
-            waiting.leave(id_)
-        if isinstance(answer, Rejected):
-            return refused(answer)
-        event = answer[0]
-        assert isinstance(event, Reserved)
-        return reserved(sku, id_, event)
+    def _submit(self, command: Reserve, timeout_ms: int | None, done: Done) -> None:
+        future = self._submit_to_engine(command, timeout_ms=timeout_ms)
+        future.add_done_callback(partial(_answer, command, done))
 
-    async def _ask_gate(self, command: Reserve) -> Reply | None:
+    async def _pass_gate(
+        self, gate: Gate, command: Reserve, timeout_ms: int | None, done: Done
+    ) -> None:
         """Refuse what the gate stops, unless the engine may have answered it before."""
-        assert self._gate is not None
-        sku = command.aggregate_id
-        verdict = (await self._gate.check([GateOrder(sku, command.buyer)]))[0]
-        return gate_reply(self._engine, verdict, sku, command.id)
+        try:
+            sku = command.aggregate_id
+            verdict = (await gate.check([GateOrder(sku, command.buyer)]))[0]
+            stopped = gate_reply(self._engine, verdict, sku, command.id)
+            if stopped is not None:
+                done(stopped)
+                return
+            self._submit(command, timeout_ms, done)
+        except SeckillError as error:
+            done(failed(error))
+        except Exception:
+            logger.exception("an order could not be handled")
+            done(INTERNAL)
+
+
+def _answer(command: Reserve, done: Done, future: asyncio.Future[list[Outcome]]) -> None:
+    """Tell the buyer what became of the order. Called when it is durable, or surely is not."""
+    try:
+        outcome = future.result()[0]
+        if type(outcome) is tuple:
+            done(reserved(command.aggregate_id, outcome[0]))  # type: ignore[arg-type]
+        elif isinstance(outcome, Rejected):
+            done(refused(outcome))
+        elif isinstance(outcome, OutcomeUnknown):
+            sku, command_id = command.aggregate_id, command.id
+            done(in_doubt(make_id(sku, command_id), command_link(sku, command_id)))
+        else:
+            assert isinstance(outcome, SeckillError)
+            done(failed(outcome))
+    except Exception:
+        logger.exception("an order could not be answered")
+        done(INTERNAL)
 
 
 def gate_reply(engine: Engine, verdict: Verdict, sku: str, command_id: str) -> Reply | None:
@@ -98,27 +134,16 @@ def gate_reply(engine: Engine, verdict: Verdict, sku: str, command_id: str) -> R
     return None
 
 
-def reserved(sku: str, id_: str, event: Reserved) -> Reply:
+def reserved(sku: str, event: Reserved) -> Reply:
     """201, with where the reservation is."""
-    until_us = event.held_until_us
+    command_id, until_us = event.command_id, event.held_until_us
     body = Reservation(
-        *(id_, sku, event.buyer, event.quantity),
+        *(make_id(sku, command_id), sku, event.buyer, event.quantity),
         state="held" if until_us else "final",
         held_until_ms=until_us // 1_000 if until_us else None,
     )
-    return Reply(201, encode_json(body), [(b"location", reservation_link(id_).encode())])
-
-
-def reservation_link(id_: str) -> str:
-    return f"/v1/reservations/{_in_path(id_)}"
-
-
-def command_link(id_: str) -> str:
-    return f"/v1/commands/{_in_path(id_)}"
-
-
-def _in_path(id_: str) -> str:
-    return quote(id_, safe=":")
+    link = reservation_link(sku, command_id)
+    return Reply(201, encode_json(body), [(b"location", link.encode())])
 
 
 def _in_own_name(caller: Caller, command_id: str | None, sku: str, body: bytes) -> Reserve:

@@ -21,7 +21,6 @@ from engine.errors import (
     DeadlineExceeded,
     EngineClosed,
     InvalidCommand,
-    OutcomeUnknown,
     Overloaded,
     PartitionLost,
     SeckillError,
@@ -161,8 +160,3 @@ def in_doubt(id_: str, link: str) -> Reply:
     """202: done or not is not known yet, and `link` will tell."""
     headers = [(b"location", link.encode()), (b"retry-after", b"1")]
     return Reply(202, encode_json(InDoubt(id_, link)), headers)
-
-
-def outcome_of(error: SeckillError, id_: str, link: str) -> Reply:
-    """The reply for an error of a command, unknown outcomes included."""
-    return in_doubt(id_, link) if isinstance(error, OutcomeUnknown) else failed(error)

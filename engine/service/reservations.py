@@ -12,8 +12,7 @@ from engine.errors import OutcomeUnknown
 from engine.inventory.events import Confirmed, HoldExpired, HoldExtended, Released, Reserved
 from engine.inventory.stock import Standing
 from engine.service.access import Caller
-from engine.service.ids import derived_id, make_id, split_id
-from engine.service.orders import command_link, reservation_link
+from engine.service.ids import command_link, derived_id, make_id, reservation_link, split_id
 from engine.service.replies import Reply, in_doubt, json_reply, problem, refused
 from engine.service.wire import CommandView, Reservation, State
 
@@ -46,7 +45,7 @@ class Reservations:
         sku, command_id = split_id(id_)
         outcome = await self._engine.outcome(sku, command_id)
         if outcome.status == "in_doubt":
-            return in_doubt(id_, command_link(id_))
+            return in_doubt(id_, command_link(*split_id(id_)))
         if outcome.status == "unknown" or not _may_see(caller, outcome):
             return unknown_command()
         if outcome.rejected is not None:
@@ -60,7 +59,7 @@ class Reservations:
         sku, command_id = split_id(id_)
         outcome = await self._engine.outcome(sku, command_id)
         if outcome.status == "in_doubt":
-            return in_doubt(id_, command_link(id_))
+            return in_doubt(id_, command_link(*split_id(id_)))
         if outcome.status == "unknown" or not _may_see(caller, outcome):
             return None
         if outcome.rejected is not None:
@@ -68,13 +67,13 @@ class Reservations:
         found = _reservation(sku, id_, outcome)
         if found is None:
             return None
-        return json_reply(found, 201, [(b"location", reservation_link(id_).encode())])
+        return json_reply(found, 201, [(b"location", reservation_link(sku, command_id).encode())])
 
     async def _find(self, caller: Caller, id_: str) -> Reservation | Reply:
         sku, command_id = split_id(id_)
         outcome = await self._engine.outcome(sku, command_id)
         if outcome.status == "in_doubt":
-            return in_doubt(id_, command_link(id_))
+            return in_doubt(id_, command_link(*split_id(id_)))
         found = _reservation(sku, id_, outcome)
         if found is None or not caller.owns(found.buyer):
             return unknown_reservation()
@@ -99,7 +98,7 @@ class Reservations:
         try:
             answer = await change(sku, reservation_id, command_id=given)
         except OutcomeUnknown:
-            return in_doubt(make_id(sku, given), command_link(make_id(sku, given)))
+            return in_doubt(make_id(sku, given), command_link(sku, given))
         if isinstance(answer, Rejected):
             return refused(answer)
         if isinstance(answer, HoldExpired):

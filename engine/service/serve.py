@@ -21,7 +21,8 @@ from engine.clock import SystemClock
 from engine.config import DEFAULT_ADMIN_SECRET, Settings
 from engine.errors import ConfigError
 from engine.runtime import open_engine, open_gate
-from engine.service.server import Door, Listener, bind, url_of
+from engine.service.door import Door
+from engine.service.server import Listener, bind, url_of
 from engine.service.service import Service, Urls
 
 logger = logging.getLogger(__name__)

@@ -7,6 +7,9 @@
     HEAD_BYTES_MAX        of a request line with its headers: 431
 
 Every method of the protocol that is overridden runs for each request, so it does next to nothing.
+
+An order takes a shortcut: once its body is there it goes to the application without a task, a scope
+of messages and a second write, which together cost more than deciding it (docs/decisions/0021).
 """
 
 from __future__ import annotations
@@ -14,88 +17,38 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
-from engine.clock import Clock
 from engine.config import ServiceSettings
 from engine.errors import ConfigError
+from engine.service.app import Application
+from engine.service.door import TOO_LONG, TOO_MANY, Door
+from engine.service.replies import Reply
 
 HEAD_BYTES_MAX: Final = 32_768
 """As much as common proxies pass on."""
 
-SPARED_SECONDS: Final = 1.0
-"""A connection that has begun a request so recently is not closed to make room."""
-
-SWEEP_SECONDS: Final = 0.5
 BACKLOG: Final = 2_048
-
-
-def _plain(status: bytes, text: bytes, more: bytes = b"") -> bytes:
-    return (
-        b"HTTP/1.1 %s\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n%sconnection: close\r\n\r\n%s"
-        % (status, len(text), more, text)
-    )
-
-
-TOO_MANY: Final = _plain(b"503 Service Unavailable", b"too many connections", b"retry-after: 1\r\n")
-TOO_SLOW: Final = _plain(b"408 Request Timeout", b"the request took too long to arrive")
-TOO_LONG: Final = _plain(b"431 Request Header Fields Too Large", b"the headers are too long")
-
-
-class Door:
-    """The connections of one listener, and what the limits closed.
-
-    `arriving` are those whose request is not whole yet, `stuck` those whose reply is not taken, both
-    with the time since when; the oldest first.
-    """
-
-    def __init__(self, settings: ServiceSettings, clock: Clock) -> None:
-        self.connections_max = settings.connections_max
-        self.seconds_max = settings.request_seconds_max
-        self.clock = clock
-        self.connections = 0
-        self.arriving: dict[LimitedProtocol, float] = {}
-        self.stuck: dict[LimitedProtocol, float] = {}
-        self.closed: Counter[str] = Counter()
-
-    def make_room(self) -> bool:
-        """Whether one more connection may stay; an old one may be closed for it."""
-        if self.connections < self.connections_max:
-            return True
-        oldest = next(iter(self.arriving), None)
-        if oldest is None or self.clock.monotonic() - self.arriving[oldest] < SPARED_SECONDS:
-            return False
-        self.closed["connections_max"] += 1
-        oldest.give_up(TOO_SLOW)
-        return True
-
-    async def sweep(self) -> None:
-        """Close what takes too long, until cancelled."""
-        while True:
-            await self.clock.sleep(SWEEP_SECONDS)
-            self.close_slow()
-
-    def close_slow(self) -> None:
-        since = self.clock.monotonic() - self.seconds_max
-        for kind, waiting in (("request", self.arriving), ("reply", self.stuck)):
-            for protocol, began in list(waiting.items()):
-                if began > since:
-                    break
-                self.closed[f"{kind}_seconds_max"] += 1
-                protocol.give_up(TOO_SLOW if kind == "request" else b"")
 
 
 class LimitedProtocol(HttpToolsProtocol):
     """One connection."""
 
-    def __init__(self, door: Door, **arguments: Any) -> None:
+    def __init__(self, door: Door, application: Application | None, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._door = door
+        self._application = application
+        self._order: tuple[RequestResponseCycle, bytes] | None = None
         self._refused = False
         self._head_bytes = 0
         self._in_head = True
@@ -146,6 +99,50 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._door.arriving.pop(self, None)
         super().on_message_complete()
+        if (order := self._order) is not None and order[0] is self.cycle:
+            self._order = None
+            self._begin_order(*order)
+
+    # -- the shortcut of an order
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Called when it is the turn of a request, whose body may still be to come."""
+        application = self._application
+        if application is None or cycle.waiting_for_100_continue or self.flow.write_paused:
+            super()._start_asgi_task(cycle, app)
+            return
+        scope: Any = cycle.scope
+        sku = application.shortcut(scope)
+        if sku is None:
+            super()._start_asgi_task(cycle, app)
+        elif cycle.more_body:
+            self._order = cycle, sku
+        else:
+            # It was behind another request of this connection, and has long arrived.
+            self._begin_order(cycle, sku)
+
+    def _begin_order(self, cycle: RequestResponseCycle, sku: bytes) -> None:
+        assert self._application is not None
+        scope: Any = cycle.scope
+        self._application.begin_order(scope, sku, bytes(cycle.body), partial(self._reply, cycle))
+
+    def _reply(self, cycle: RequestResponseCycle, reply: Reply) -> None:
+        """Write the whole reply at once, and go on with what follows on the connection."""
+        if cycle.disconnected:
+            return
+        parts = [STATUS_LINE[reply.status]]
+        for name, value in (*cycle.default_headers, *reply.raw_headers()):
+            parts += (name, b": ", value, b"\r\n")
+        if not cycle.keep_alive:
+            parts.append(b"connection: close\r\n")
+        parts += (b"\r\n", reply.body)
+        cycle.response_started = cycle.response_complete = True
+        self.transport.write(b"".join(parts))
+        if not cycle.keep_alive:
+            self.transport.close()
+        cycle.on_response()
+
+    # -- what takes too long
 
     def pause_writing(self) -> None:
         self._door.stuck[self] = self._door.clock.monotonic()
@@ -176,10 +173,12 @@ class Listener(uvicorn.Server):
     """One listener. `serve` returns when `should_exit` was set and everybody is served."""
 
     def __init__(
-        self, app: Any, address: socket.socket, settings: ServiceSettings, door: Door
+        self, app: ASGIApp, address: socket.socket, settings: ServiceSettings, door: Door
     ) -> None:
+        application = app if isinstance(app, Application) else None
+
         def make_protocol(**arguments: Any) -> LimitedProtocol:
-            return LimitedProtocol(door, **arguments)
+            return LimitedProtocol(door, application, **arguments)
 
         super().__init__(
             uvicorn.Config(

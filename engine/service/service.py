@@ -45,10 +45,9 @@ class Service:
         service, auth = settings.service, settings.auth
         access = Access(auth, clock)
         self.tally = Tally(gate)
-        waiting = Waiting(engine.live)
         about = _about(engine, urls)
         self.stream = Stream(engine, about, clock)
-        self._buyer_streams = BuyerStreams(waiting, Reservations(engine), clock)
+        self._buyer_streams = BuyerStreams(Waiting(engine.live, clock), Reservations(engine), clock)
         public = Public(engine, access, self.stream, self._buyer_streams, about)
         admin = Admin(engine, Metrics(engine, self.tally), auth, clock)
         self.health = Health(engine, self.tally)
@@ -67,7 +66,7 @@ class Service:
         ]
         self.operations = [*api, document]
         lists = OrderLists(engine, access, gate, service.body_bytes_max, service.lists_bytes_max)
-        orders = Orders(engine, access, gate, waiting)
+        orders = Orders(engine, access, gate)
         self.public = Application(routes(for_buyers, access), self.tally, orders, lists)
         self.admin = Application(routes(for_operators, access), self.tally)
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from engine.gate.gate import Gate
-from engine.service.server import Door
+from engine.service.door import Door
 
 
 class Tally:

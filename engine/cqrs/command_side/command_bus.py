@@ -70,6 +70,19 @@ class CommandBus:
         Raises OutcomeUnknown when it may or may not be done: repeat it with the same id.
         Cancelling the call gives up waiting; a command already in flight may still be executed.
         """
+        outcome = (await self.submit(command, timeout_ms=timeout_ms))[0]
+        if isinstance(outcome, SeckillError):
+            raise outcome
+        return outcome
+
+    def submit(
+        self, command: Command, *, timeout_ms: int | None = None
+    ) -> asyncio.Future[list[Outcome]]:
+        """Queue one command; the future is its outcome, in a list of one, errors standing in it.
+
+        Raises what `execute` raises at the door: InvalidCommand, Overloaded, EngineClosed and
+        PartitionLost. Cancelling the future gives up waiting.
+        """
         command.check()
         aggregate = self._registry.type_of(command)
         aggregate_id = command.aggregate_id
@@ -80,10 +93,7 @@ class CommandBus:
         future: asyncio.Future[list[Outcome]] = self._loop.create_future()
         request = Request((command,), future, now, now + seconds)
         partition.submit(aggregate, (aggregate.name, aggregate_id), request)
-        outcome = (await future)[0]
-        if isinstance(outcome, SeckillError):
-            raise outcome
-        return outcome
+        return future
 
     async def execute_many(
         self, commands: Sequence[Command], *, timeout_ms: int | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -158,13 +158,10 @@ class CommandSide:
         counts = self._counters.refusals = RefusalCounts(commands, reasons, STREAMS_MAX)
         return counts
 
-    def queue_of(self, stream: StreamKey) -> tuple[int, int]:
-        """How many commands were ever queued for an aggregate, and how many of them wait now.
-
-        A command that was number `n` when it came has about `n - (arrived - waiting)` before it,
-        itself included; at 0 or below it is being written or answered.
-        """
-        return self._home(stream).queue_of(stream)
+    def waiting(self, stream: StreamKey) -> Iterator[tuple[int, Command]]:
+        """Every command of an aggregate that waits: 0 while it is being written, else its place
+        from 1."""
+        return self._home(stream).waiting(stream)
 
     def refused(self, stream: StreamKey) -> Mapping[str, int]:
         """What an aggregate refused since `count_refusals`, by reason."""

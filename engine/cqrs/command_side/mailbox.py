@@ -65,12 +65,11 @@ class Mailbox:
 
     `has_turn` while it stands in the partition's round, since round `turn_since`; `loading` while its events are being
     replayed; `halted` once a broken invariant stopped it; `conflicts` counts lost version races in
-    a row; `arrived` counts the commands that were ever put in, so that `arrived - depth` have left.
+    a row.
     """
 
     __slots__ = (
         "aggregate",
-        "arrived",
         "conflicts",
         "depth",
         "halted",
@@ -88,7 +87,6 @@ class Mailbox:
         self.stream = stream
         self.queue: deque[Slice] = deque()
         self.depth = 0
-        self.arrived = 0
         self.resident: Resident | None = None
         self.has_turn = False
         self.turn_since = 0
@@ -98,10 +96,8 @@ class Mailbox:
         self.used_at = 0.0
 
     def put(self, request: Request) -> None:
-        count = len(request.commands)
-        self.queue.append((request, 0, count))
-        self.depth += count
-        self.arrived += count
+        self.queue.append((request, 0, len(request.commands)))
+        self.depth += len(request.commands)
 
     def put_back(self, slices: Iterable[Slice]) -> None:
         """Put what was taken back at the front, in its old order."""

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from engine.clock import Clock
@@ -27,6 +27,7 @@ from engine.cqrs.command_side.repository import Repository
 from engine.cqrs.command_side.residents import Residents
 from engine.cqrs.command_side.statistics import Counters
 from engine.cqrs.event_store import NewCommit
+from engine.cqrs.messages import Command
 from engine.errors import (
     AggregateHalted,
     EngineClosed,
@@ -133,10 +134,17 @@ class Partition:
         self._draining = True
         self._wake.set()
 
-    def queue_of(self, stream: StreamKey) -> tuple[int, int]:
-        """How many commands were ever queued for `stream`, and how many of them wait now."""
+    def waiting(self, stream: StreamKey) -> Iterator[tuple[int, Command]]:
+        """Every command of `stream` that waits: 0 while it is being written, else its place from 1."""
         mailbox = self._residents.find(stream)
-        return (0, 0) if mailbox is None else (mailbox.arrived, mailbox.depth)
+        for batch in self._in_flight:
+            if batch.mailbox is mailbox:
+                yield from ((0, each) for each in batch.commands)
+        place = 0
+        for request, start, stop in mailbox.queue if mailbox is not None else ():
+            for command in request.commands[start:stop]:
+                place += 1
+                yield place, command
 
     def may_know(self, stream: StreamKey, command_id: str) -> bool:
         """False only if the command was surely never queued here, or was refused long ago."""
