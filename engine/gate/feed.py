@@ -26,6 +26,9 @@ NOT_FOR_SALE: Final = -1
 REFRESHES: Final = 3
 """Within the staleness bound: two may fail before a flag that is right goes out."""
 
+REBUILD_PAUSE_SECONDS: Final = 1.0
+"""At most, between two rebuilds: one that was lost or failed is not followed by the next at once."""
+
 
 class StockSource(Protocol):
     """Where the feed learns what is left."""
@@ -52,6 +55,7 @@ class GateFeed:
         self._source = source
         self._clock = clock
         self._refresh_seconds = settings.staleness_ms_max / 1_000 / REFRESHES
+        self._pause_seconds = min(self._refresh_seconds, REBUILD_PAUSE_SECONDS)
         self._rebuild_seconds = settings.rebuild_seconds
         self._sold_out: set[str] = set()
         self._changed: dict[str, int] = {}
@@ -114,7 +118,7 @@ class GateFeed:
 
     async def _rebuild(self, now: float) -> None:
         # Not over and over when the store cannot be read, or Redis forgets what it was told.
-        self._rebuild_at, self._no_rebuild_before = now, now + self._refresh_seconds
+        self._rebuild_at, self._no_rebuild_before = now, now + self._pause_seconds
         available = await self._source.available_now()
         self._sold_out = {sku for sku, units in available.items() if units == 0}
         # What was told meanwhile is newer than what was read, or the same.
