@@ -137,6 +137,17 @@ async def test_with_a_store_that_cannot_be_read_flags_lapse_and_it_is_asked_agai
         assert await one.verdict("PHONE") == "sold_out"
 
 
+async def test_changes_do_not_make_a_store_that_cannot_be_read_be_asked_more_often() -> None:
+    async with fed(PHONE=0, BAG=0) as one:
+        one.stock.broken = True
+        await one.let_pass(SETTINGS.rebuild_seconds)
+        before = one.stock.reads
+        for n in range(30):
+            one.stock.change(BAG=n % 2)
+            await one.let_pass(0.1)
+        assert one.stock.reads - before <= 4
+
+
 async def test_what_comes_back_is_told_also_while_the_store_cannot_be_read() -> None:
     async with fed(PHONE=0) as one:
         one.stock.broken = True

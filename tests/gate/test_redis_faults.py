@@ -79,6 +79,9 @@ class Sale:
     async def is_trusted(self) -> bool:
         return self.gate.trusted
 
+    async def is_connected(self) -> bool:
+        return self.gate.connected
+
     async def is_away(self) -> bool:
         await self.gate.check([order("PHONE")])
         return not self.gate.connected
@@ -165,7 +168,16 @@ async def test_old_flags_of_a_server_that_was_restarted_count_for_nothing(sale: 
     await asyncio.to_thread(sale.server.start)
     await until(sale.is_away)
     assert await sale.phone() == "pass"
-    await sale.recover()
+    # Connected, and the store is being read: generation and flag are both there, and both old.
+    sale.stock.slow = asyncio.Event()
+    await settle()
+    sale.clock.advance(PAUSE_SECONDS_MAX)
+    await until(sale.is_connected)
+    assert await sale.server.query("EXISTS", "seckill:generation") == "1"
+    assert await gate.check([order("PHONE")]) == [PASS]
+    assert gate.statistics().unasked == 2
+    sale.stock.slow.set()
+    await until(sale.is_trusted)
     # The flag is there, and would be for a minute: it is of the generation before.
     assert await sale.server.query("EXISTS", "seckill:sold-out:PHONE") == "1"
     assert await gate.check([order("PHONE")]) == [PASS]

@@ -64,7 +64,11 @@ class WireConnection:
         else:
             answer = args[0] if len(args) == 2 else args[1]
         (self._answers.put_nowait if self._wire.answering else self._held.append)(answer)
-        return await self._answers.get()
+        read = await self._answers.get()
+        # From the socket through a stream and a parser, as in a driver.
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return read
 
     def answer(self) -> None:
         for each in self._held:
