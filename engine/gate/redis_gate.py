@@ -191,7 +191,7 @@ class RedisGate:
     async def _ask(self, asked: list[_Waiting]) -> None:
         # The first of them has waited longest: for the call before, or for a loop that was held up.
         seconds = asked[0].due - self._clock.monotonic()
-        if seconds <= 0:
+        if seconds <= 0 or not self._link.connected:
             self._settle(asked)
             return
         generation = self._generation
@@ -241,10 +241,6 @@ class RedisGate:
     def _link_changed(self) -> None:
         # Whatever was missed meanwhile, a server that came back may hold old data: begin anew.
         self._generation = self._theirs = ""
-        if not self._link.connected:
-            self._settle(self._waiting)
-            self._waiting.clear()
-            self._orders_waiting = 0
         self._call_back()
 
     def _call_back(self) -> None:

@@ -23,10 +23,16 @@ STOP_SECONDS_MAX: Final = 20.0
 class RedisServer:
     """A server of one directory; `start` it, and `kill` it in the end."""
 
-    def __init__(self, directory: Path, *, password: str = "") -> None:
+    def __init__(self, directory: Path, *, password: str = "", **settings: str) -> None:
+        """`settings` are those of the server, such as `maxmemory="10mb"`."""
         self.port = free_port()
         self._directory = directory
         self._password = password
+        self._settings = [
+            part
+            for name, value in settings.items()
+            for part in (f"--{name.replace('_', '-')}", value)
+        ]
         self._process: subprocess.Popen[bytes] | None = None
 
     def url(self, password: str | None = None) -> str:
@@ -45,6 +51,7 @@ class RedisServer:
                     *(server, "--port", str(self.port), "--bind", "127.0.0.1"),
                     *("--dir", str(self._directory), "--save", "", "--appendonly", "no"),
                     *(("--requirepass", self._password) if self._password else ()),
+                    *self._settings,
                 ],
                 stdout=output,
                 stderr=output,

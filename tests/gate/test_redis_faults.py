@@ -29,7 +29,7 @@ from tests.servers import need
 SETTINGS = GateSettings(timeout_ms_max=50, staleness_ms_max=60_000, rebuild_seconds=60)
 """Flags that live long, so that only what a test is about ends them."""
 
-SHORT = msgspec.structs.replace(SETTINGS, staleness_ms_max=200)
+SHORT = msgspec.structs.replace(SETTINGS, staleness_ms_max=1_000)
 TIMEOUT_SECONDS = 0.05
 
 
@@ -285,7 +285,7 @@ async def test_when_the_process_of_the_feed_is_gone_its_flags_end_within_the_bou
 
 async def test_flags_are_set_again_before_they_end(sale: Sale) -> None:
     await sale.start(SHORT)
-    for _ in range(6):
+    for _ in range(5):
         await real_seconds(SHORT.staleness_ms_max / 1_000 / 4)
         sale.clock.advance(SHORT.staleness_ms_max / 1_000 / 3)
         await until(sale.refuses_phone)

@@ -260,6 +260,22 @@ async def test_a_loop_that_was_held_up_still_reads_the_answer_that_came_meanwhil
     await asked.gate.close()
 
 
+async def test_who_waited_too_long_passes_unasked_and_redis_is_not_blamed() -> None:
+    asked = await Asked().open()
+    asked.wire.answering = False
+    first = asked.check("SOLD")
+    await settle()
+    second = asked.check("SOLD")
+    await settle()
+    asked.wire.answering = True
+    asked.clock.advance(10.0)
+    asked.wire.connections[0].answer()
+    assert [await first, await second] == [[SOLD_OUT], [PASS]]
+    assert asked.wire.calls == [1]
+    assert asked.gate.connected
+    await asked.gate.close()
+
+
 async def test_an_answer_for_another_number_of_orders_ends_the_connection() -> None:
     asked = await Asked().open()
     asked.wire.connections[0]._answers.put_nowait(b" 0,0,0")
