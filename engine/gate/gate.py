@@ -79,7 +79,9 @@ class Gate(Protocol):
     """Shared by everybody who takes orders in this process. One feed writes its flags."""
 
     async def check(self, orders: Sequence[GateOrder]) -> list[Verdict]:
-        """A verdict for each order, in their sequence. Never raises, and returns in bounded time.
+        """A verdict for each order, in their sequence. Never raises.
+
+        Returns within `gate.timeout_ms_max`; so long for each thousand of a longer list.
 
         Every order that is not too fast counts towards its buyer's speed, sold out or not.
         """
