@@ -102,6 +102,28 @@ class QuerySideSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     refusals_every_seconds: Annotated[float, Meta(ge=0, le=3_600)] = 1
 
 
+class GateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The hint in front of the engine that refuses orders for sold-out SKUs and too fast buyers.
+
+    `url`: empty is no gate, `memory:` one for this process alone, or
+    `redis://user:password@host:port/database` (`rediss://` with TLS). `client`: the driver, `redis`
+    or, where it is installed, `asyncio-redis`. `prefix`: of every key in Redis. `timeout_ms_max`:
+    how long an order may wait for the gate before it passes. `staleness_ms_max`: how long a SKU may
+    be called sold out although it is not any more, whatever fails. `rebuild_seconds`: how often all
+    flags are read from the store anew. `orders_per_second_max` of one buyer, 0 is no limit, after
+    `orders_burst_max` at once; with less than one a second a burst of 1 is the strictest.
+    """
+
+    url: str = ""
+    client: Literal["redis", "asyncio-redis"] = "redis"
+    prefix: Annotated[str, Meta(min_length=1, max_length=64)] = "seckill"
+    timeout_ms_max: Annotated[float, Meta(ge=1, le=10_000)] = 50
+    staleness_ms_max: Annotated[int, Meta(ge=100, le=60_000)] = 2_000
+    rebuild_seconds: Annotated[float, Meta(ge=1, le=3_600)] = 60
+    orders_per_second_max: Annotated[float, Meta(ge=0, le=1_000_000)] = 0
+    orders_burst_max: Annotated[int, Meta(ge=1, le=1_000)] = 10
+
+
 class ServiceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How `seckill serve` meets the network.
 
@@ -168,12 +190,16 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     queue: QueueSettings = QueueSettings()
     residents: ResidentSettings = ResidentSettings()
     query_side: QuerySideSettings = QuerySideSettings()
+    gate: GateSettings = GateSettings()
     service: ServiceSettings = ServiceSettings()
     auth: AuthSettings = AuthSettings()
 
 
 COMMAND_SIDE_ONLY: Final = QuerySideSettings("off", "off", managers=False, refusals_every_seconds=0)
 """For measuring the command side alone, and for other aggregates than the sale's."""
+
+SECRET_KEYS: Final = ("store.url", "gate.url")
+"""Never shown: a URL may hold a password."""
 
 COMMAND_SIDE_KEYS: Final = {
     f"query_side.{name}": value for name, value in msgspec.to_builtins(COMMAND_SIDE_ONLY).items()
@@ -215,8 +241,7 @@ def load_settings(
     except msgspec.ValidationError as error:
         where = str(error)
         key = _name_key(where)
-        shown = key in merged and key != "store.url" and not key.startswith("auth.")
-        # A URL may hold a password.
+        shown = key in merged and key not in SECRET_KEYS and not key.startswith("auth.")
         got = f"; got {merged[key]!r}" if shown else ""
         raise ConfigError(f"setting {key}: {where.split(' - at ')[0]}{got}") from None
     return _check_relations(settings)
@@ -258,7 +283,31 @@ def _check_relations(settings: Settings) -> Settings:
         )
     if settings.store.url == "memory:" and "inline" in (query.orders, query.sales):
         raise ConfigError('query_side: a store in memory keeps no inline read models; use "async"')
+    _check_gate(settings.gate)
     return settings
+
+
+def _check_gate(gate: GateSettings) -> None:
+    if gate.timeout_ms_max * 3 > gate.staleness_ms_max:
+        raise ConfigError(
+            "gate.timeout_ms_max must not be above a third of gate.staleness_ms_max: flags are set "
+            "again so often, and each time may take so long "
+            f"({gate.timeout_ms_max:g} > {gate.staleness_ms_max:,} / 3)"
+        )
+    if gate.rebuild_seconds * 1_000 < gate.staleness_ms_max:
+        raise ConfigError(
+            "gate.rebuild_seconds must not be below gate.staleness_ms_max: flags end by themselves "
+            f"before ({gate.rebuild_seconds:g} s < {gate.staleness_ms_max:,} ms)"
+        )
+    longest_seconds = 3_600
+    if gate.orders_per_second_max and (
+        gate.orders_burst_max / gate.orders_per_second_max > longest_seconds
+    ):
+        raise ConfigError(
+            "gate.orders_burst_max orders at gate.orders_per_second_max must not take more than an "
+            f"hour: a buyer would be told to wait so long ({gate.orders_burst_max:,} at "
+            f"{gate.orders_per_second_max:g} a second)"
+        )
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

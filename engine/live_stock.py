@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -66,9 +66,9 @@ class LiveStock:
         first = bisect_right(names, after)
         return [row for sku in names[first : first + limit] if (row := self.row(sku)) is not None]
 
-    def watch(self) -> StockWatch:
-        """Watch every SKU from now on."""
-        return StockWatch(self, self._rows.watch())
+    def watch(self, news: Callable[[], None] | None = None) -> StockWatch:
+        """Watch every SKU from now on; `news` is called after each transaction that changed one."""
+        return StockWatch(self, self._rows.watch(news))
 
     def unwatch(self, changed: set[RowKey]) -> None:
         self._rows.unwatch(changed)

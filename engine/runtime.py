@@ -12,6 +12,7 @@ from pathlib import Path
 from engine.clock import Clock, SystemClock
 from engine.config import (
     COMMAND_SIDE_ONLY,
+    GateSettings,
     Mode,
     QuerySideSettings,
     Settings,
@@ -113,9 +114,23 @@ async def open_engine(
 
 
 @asynccontextmanager
-async def open_gate(settings: Settings, engine: Engine, clock: Clock) -> AsyncIterator[Gate | None]:
-    """Open the gate that `settings` name, fed from `engine`; None when there is none."""
-    yield None
+async def open_gate(
+    settings: Settings | str | Path | None = None, clock: Clock | None = None
+) -> AsyncIterator[Gate | None]:
+    """Open the gate that `settings` (or the TOML file of that path) name; None when they name none.
+
+    A Redis that does not answer is no error: everything passes until it does. Feed the gate with a
+    `GateFeed`, and stop that first. Raises ConfigError.
+    """
+    settings = (
+        check_settings(settings) if isinstance(settings, Settings) else load_settings(settings)
+    )
+    gate = await _open_gate(settings.gate, clock or SystemClock())
+    try:
+        yield gate
+    finally:
+        if gate is not None:
+            await gate.close()
 
 
 async def open_reader(store_url: str) -> EventReader:
@@ -279,6 +294,29 @@ async def _open_store(settings: Settings, registry: Registry, clock: Clock) -> E
     return await SqliteStore.open(
         path, partitions=store.partitions, tables=registry.tables, clock=clock
     )
+
+
+async def _open_gate(settings: GateSettings, clock: Clock) -> Gate | None:
+    # As with stores, a driver is imported only when it is used.
+    if not settings.url:
+        return None
+    if settings.url == "memory:":
+        from engine.gate.memory import MemoryGate
+
+        return MemoryGate(settings, clock)
+    from engine.gate.redis_address import parse_redis_url
+    from engine.gate.redis_gate import RedisGate
+
+    address = parse_redis_url(settings.url)
+    if settings.client == "asyncio-redis":
+        from engine.gate.asyncio_redis_connection import AsyncioRedisConnection
+
+        connect = AsyncioRedisConnection.connector(address)
+    else:
+        from engine.gate.redis_connection import RedisPyConnection
+
+        connect = partial(RedisPyConnection.open, address)
+    return await RedisGate.open(connect, str(address), settings, clock)
 
 
 def _parse_url(url: str, *, readable: bool = False) -> tuple[str, str]:

@@ -26,6 +26,14 @@ VALUES = {
     "query_side.sales": ("'off'", "off"),
     "query_side.managers": ("false", False),
     "query_side.refusals_every_seconds": ("0.5", 0.5),
+    "gate.url": ("'memory:'", "memory:"),
+    "gate.client": ("'asyncio-redis'", "asyncio-redis"),
+    "gate.prefix": ("'sale'", "sale"),
+    "gate.timeout_ms_max": ("20.5", 20.5),
+    "gate.staleness_ms_max": ("1_500", 1_500),
+    "gate.rebuild_seconds": ("30.5", 30.5),
+    "gate.orders_per_second_max": ("2.5", 2.5),
+    "gate.orders_burst_max": ("3", 3),
 }
 """Every setting, a value in TOML other than its default, and what is read."""
 

@@ -16,7 +16,7 @@ What a gate is, and is not:
 
 The trap: a buyer who already has the last unit and asks again with the same command id must get
 the first answer, "reserved", not "sold out". Gates know no command ids. Whoever uses one believes
-`sold_out` only for ids that the engine does not know (`Engine.may_know`), and sends the others on.
+`sold_out` only for ids that the engine does not know (`LiveStock.may_know`), and sends the others on.
 `too_fast` may be believed for any id: it says "later", never "no".
 """
 
@@ -79,7 +79,9 @@ class Gate(Protocol):
     """Shared by everybody who takes orders in this process. One feed writes its flags."""
 
     async def check(self, orders: Sequence[GateOrder]) -> list[Verdict]:
-        """A verdict for each order, in their sequence. Never raises, and returns in bounded time.
+        """A verdict for each order, in their sequence. Never raises.
+
+        Returns within `gate.timeout_ms_max`; so long for each thousand of a longer list.
 
         Every order that is not too fast counts towards its buyer's speed, sold out or not.
         """

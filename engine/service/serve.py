@@ -20,8 +20,10 @@ from typing import Final
 from engine.clock import SystemClock
 from engine.config import DEFAULT_ADMIN_SECRET, Settings
 from engine.errors import ConfigError
+from engine.gate.feed import GateFeed
 from engine.runtime import open_engine, open_gate
 from engine.service.door import Door
+from engine.service.gate_source import LiveSource
 from engine.service.server import Listener, bind, url_of
 from engine.service.service import Service, Urls
 
@@ -48,7 +50,7 @@ async def serve(settings: Settings, started: Callable[[Urls], None]) -> None:
             opened.callback(each.close)
         urls = Urls(*map(url_of, addresses))
         engine = await opened.enter_async_context(open_engine(settings, clock=clock))
-        gate = await opened.enter_async_context(open_gate(settings, engine, clock))
+        gate = await opened.enter_async_context(open_gate(settings, clock))
         service = Service(engine, gate, clock, urls)
         doors = [Door(own, clock), Door(own, clock)]
         service.tally.doors = doors
@@ -56,6 +58,9 @@ async def serve(settings: Settings, started: Callable[[Urls], None]) -> None:
             asyncio.create_task(service.run(), name="live-page"),
             *(asyncio.create_task(each.sweep(), name="sweep") for each in doors),
         ]
+        if gate is not None:
+            feed = GateFeed(gate, LiveSource(engine), settings.gate, clock)
+            beside.append(asyncio.create_task(feed.run(), name="gate-feed"))
         opened.push_async_callback(_cancel, beside)
         apps = (service.public, service.admin)
         listeners = [

@@ -1,7 +1,12 @@
-"""A private Redis server for tests: own directory, a socket of its own, nothing on disk."""
+"""A private Redis server for tests: own directory, own port, nothing written unless asked.
+
+It is the installed `redis-server`, started and stopped, killed and paused by the test that owns it.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,34 +20,93 @@ POLL_SECONDS: Final = 0.05
 STOP_SECONDS_MAX: Final = 20.0
 
 
+class RedisServer:
+    """A server of one directory; `start` it, and `kill` it in the end."""
+
+    def __init__(self, directory: Path, *, password: str = "", **settings: str) -> None:
+        """`settings` are those of the server, such as `maxmemory="10mb"`."""
+        self.port = free_port()
+        self._directory = directory
+        self._password = password
+        self._settings = [
+            part
+            for name, value in settings.items()
+            for part in (f"--{name.replace('_', '-')}", value)
+        ]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def url(self, password: str | None = None) -> str:
+        """`password`: another one than the server's."""
+        secret = self._password if password is None else password
+        return f"redis://{f':{secret}@' if secret else ''}127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        """Start it, with the data of its last `SAVE`. Raises RuntimeError when it does not."""
+        server = find_program("redis-server")
+        assert server is not None
+        log = self._directory / "redis.log"
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [
+                    *(server, "--port", str(self.port), "--bind", "127.0.0.1"),
+                    *("--dir", str(self._directory), "--save", "", "--appendonly", "no"),
+                    *(("--requirepass", self._password) if self._password else ()),
+                    *self._settings,
+                ],
+                stdout=output,
+                stderr=output,
+            )
+        for _ in range(START_POLLS_MAX):
+            if self.execute("PING") == "PONG":
+                return
+            try:
+                self._process.wait(POLL_SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                continue
+        raise RuntimeError(f"redis-server did not start:\n{log.read_text()[-2_000:]}")
+
+    def kill(self) -> None:
+        """End it as a power failure of the process would: kill -9."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait(STOP_SECONDS_MAX)
+
+    def pause(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def execute(self, *command: str) -> str:
+        """Run one command by the command line client, and return what it printed."""
+        client = find_program("redis-cli")
+        assert client is not None
+        login = ("-a", self._password, "--no-auth-warning") if self._password else ()
+        done = subprocess.run(
+            [client, "-p", str(self.port), *login, *command],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.stdout.strip()
+
+    async def query(self, *command: str) -> str:
+        """`execute` for tests that run on an event loop."""
+        return await asyncio.to_thread(self.execute, *command)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+
+
 @contextmanager
 def redis_server(directory: Path) -> Iterator[str]:
     """A running server for the block; gives its URL. Raises RuntimeError when it does not start."""
-    server, client = find_program("redis-server"), find_program("redis-cli")
-    assert server is not None
-    assert client is not None
-    port = free_port()
-    log = directory / "redis.log"
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [
-                *(server, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory)),
-                *("--save", "", "--appendonly", "no"),
-            ],
-            stdout=output,
-            stderr=output,
-        )
+    server = RedisServer(directory)
     try:
-        for _ in range(START_POLLS_MAX):
-            asked = [client, "-p", str(port), "ping"]
-            if subprocess.run(asked, capture_output=True, check=False).stdout == b"PONG\n":
-                break
-            try:
-                process.wait(POLL_SECONDS)
-            except subprocess.TimeoutExpired:
-                continue
-            raise RuntimeError(f"redis-server did not start:\n{log.read_text()[-2_000:]}")
-        yield f"redis://127.0.0.1:{port}/0"
+        server.start()
+        yield server.url()
     finally:
-        process.kill()
-        process.wait(STOP_SECONDS_MAX)
+        server.kill()

@@ -7,7 +7,7 @@ only after they are durable.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from engine.cqrs.event_store import EventReader, NewCommit, RowChange, Table, Value
 
@@ -23,7 +23,7 @@ class LiveRows:
     def __init__(self) -> None:
         self._tables: dict[str, dict[str, Row]] = {}
         self._key_columns: dict[str, str] = {}
-        self._watchers: list[set[RowKey]] = []
+        self._watchers: list[tuple[set[RowKey], Callable[[], None]]] = []
 
     async def load(self, reader: EventReader, tables: Iterable[Table]) -> None:
         """Read what is there. Call it while nobody writes. Raises StoreUnavailable."""
@@ -36,22 +36,29 @@ class LiveRows:
         """The rows of a table by key; do not change them."""
         return self._tables[name]
 
-    def watch(self) -> set[RowKey]:
-        """A set that every changed row is put into from now on; the watcher empties it."""
+    def watch(self, news: Callable[[], None] | None = None) -> set[RowKey]:
+        """A set that every changed row is put into from now on; the watcher empties it.
+
+        `news` is called after each transaction that changed any.
+        """
         changed: set[RowKey] = set()
-        self._watchers.append(changed)
+        self._watchers.append((changed, news or _nobody_waits))
         return changed
 
     def unwatch(self, changed: set[RowKey]) -> None:
-        self._watchers = [each for each in self._watchers if each is not changed]
+        self._watchers = [each for each in self._watchers if each[0] is not changed]
 
     def note_durable(self, commits: Sequence[NewCommit]) -> None:
         """Make the row changes of commits that are stored."""
+        keys: list[RowKey] = []
         for commit in commits:
             for change in commit.changes:
                 self._change(change)
-                for changed in self._watchers:
-                    changed.add((change.table, change.key))
+                keys.append((change.table, change.key))
+        if keys:
+            for changed, news in self._watchers:
+                changed.update(keys)
+                news()
 
     def _change(self, change: RowChange) -> None:
         rows = self._tables[change.table]
@@ -62,3 +69,7 @@ class LiveRows:
         row[self._key_columns[change.table]] = change.key
         # A new one, so that whoever holds the old one does not see it change.
         rows[change.key] = row
+
+
+def _nobody_waits() -> None:
+    """The watcher looks by itself."""

@@ -1,0 +1,72 @@
+"""With rediss:// the server's certificate and name are checked before anything is said."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+
+from engine.clock import SystemClock
+from engine.config import GateSettings
+from engine.gate.redis_gate import RedisGate
+from engine.testing.gate_contract import order
+from engine.testing.mariadb_server import free_port
+from engine.testing.redis_server import RedisServer
+from tests.gate.test_redis_gate import connector
+from tests.servers import need
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> trustme.CA:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    return authority
+
+
+@pytest.fixture(params=["127.0.0.1", "another.example"])
+def server(
+    tmp_path: Path, authority: trustme.CA, request: pytest.FixtureRequest
+) -> Iterator[tuple[str, str]]:
+    """The URL of a server that speaks TLS, and the name in its certificate."""
+    need("redis-server")
+    issued = authority.issue_cert(request.param)
+    issued.private_key_pem.write_to_path(tmp_path / "key.pem")
+    issued.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    port = free_port()
+    server = RedisServer(
+        tmp_path,
+        tls_port=str(port),
+        tls_cert_file=str(tmp_path / "cert.pem"),
+        tls_key_file=str(tmp_path / "key.pem"),
+        tls_ca_cert_file=str(tmp_path / "ca.pem"),
+        tls_auth_clients="no",
+    )
+    try:
+        server.start()
+    except RuntimeError as error:
+        pytest.skip(f"this redis-server was built without TLS: {error}")
+    yield f"rediss://127.0.0.1:{port}", request.param
+    server.kill()
+
+
+# A handshake that failed is ended by asyncio with the server, which this short loop does not wait for.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_a_server_is_spoken_to_when_its_certificate_and_name_are_right(
+    server: tuple[str, str], tmp_path: Path
+) -> None:
+    url, name = server
+    for known, options in ((True, f"?tls_ca={tmp_path / 'ca.pem'}"), (False, "")):
+        # The driver reads the file of the authority, which would block this loop.
+        connected = await asyncio.to_thread(asyncio.run, _ask(url + options))
+        assert connected == (known and name == "127.0.0.1")
+
+
+async def _ask(url: str) -> bool:
+    gate = await RedisGate.open(connector(url), "Redis", GateSettings(), SystemClock())
+    await gate.check([order("PHONE")])
+    connected = gate.connected
+    await gate.close()
+    return connected
