@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 import subprocess
@@ -77,10 +76,11 @@ async def test_what_the_other_driver_does_not_know_is_refused(url: str, what: st
             pass
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("asyncio_redis") is not None, reason="asyncio-redis is installed"
-)
-async def test_a_driver_that_is_not_installed_is_named_with_what_installs_it() -> None:
+async def test_a_driver_that_is_not_installed_is_named_with_what_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "asyncio_redis", None)
+    monkeypatch.delitem(sys.modules, "engine.gate.asyncio_redis_connection", raising=False)
     settings = Settings(gate=GateSettings(url="redis://h", client="asyncio-redis"))
     with pytest.raises(ConfigError, match=r"install seckill-engine\[asyncio-redis\]"):
         async with open_gate(settings):
