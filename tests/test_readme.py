@@ -14,13 +14,17 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from engine.testing.mariadb_server import free_port
 from tests.architecture.source_tree import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -29,6 +33,11 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 NOT_RUN_HERE = ["make demo", "make test", "make bench"]
 
 COMMAND_SECONDS_MAX = 240
+START_SECONDS_MAX = 60
+
+SERVICE = "seckill serve"
+READERS_PORTS = ("8080", "8081")
+"""`seckill serve` runs in a terminal of its own, on ports that the tests choose."""
 
 READERS_SERVER = "mysql://seckill:secret@127.0.0.1:3306/seckill"
 """Where README finds a server; the tests have one of their own."""
@@ -89,18 +98,22 @@ def missing_line(sample: str, output: str) -> str | None:
     return None
 
 
+def environment() -> dict[str, str]:
+    # The folder's own .venv is what README puts on the path; here the tests' interpreter has it.
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+    return {**os.environ, "PATH": path, "COLUMNS": "100", "PYTHONIOENCODING": "utf-8"}
+
+
 def run(step: Step, folder: Path) -> subprocess.CompletedProcess[str]:
     command = ["sh", "-e", "-c", step.code]
     if step.kind == "python":
         program = folder / "example.py"
         program.write_text(step.code, encoding="utf-8")
         command = [sys.executable, program.name]
-    # The folder's own .venv is what README puts on the path; here the tests' interpreter has it.
-    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     return subprocess.run(
         command,
         cwd=folder,
-        env={**os.environ, "PATH": path, "COLUMNS": "100", "PYTHONIOENCODING": "utf-8"},
+        env=environment(),
         capture_output=True,
         encoding="utf-8",
         timeout=COMMAND_SECONDS_MAX,
@@ -108,17 +121,62 @@ def run(step: Step, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@contextmanager
+def serving(step: Step, folder: Path, ports: tuple[str, ...]) -> Iterator[None]:
+    """Run `seckill serve` for the block, as in a terminal of its own, and end it by Ctrl-C."""
+    names = ("SECKILL_SERVICE__PORT", "SECKILL_SERVICE__ADMIN_PORT")
+    with (folder / "serve.log").open("w+", encoding="utf-8") as log:
+        process = subprocess.Popen(
+            ["sh", "-c", f"exec {step.code}"],
+            cwd=folder,
+            env=environment() | dict(zip(names, ports, strict=True)),
+            stdout=log,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            asked = ["curl", "-s", "--retry", str(START_SECONDS_MAX), "--retry-connrefused"]
+            asked += ["--retry-delay", "1", f"http://127.0.0.1:{ports[0]}/healthz"]
+            subprocess.run(asked, check=True, capture_output=True)
+            yield
+            process.send_signal(signal.SIGINT)
+            assert process.wait(START_SECONDS_MAX) == 0
+            log.seek(0)
+            assert missing_line(step.sample, log.read()) is None
+        finally:
+            process.kill()
+            process.wait()
+
+
 def test_every_command_of_the_readme_runs_and_prints_what_it_shows(
     tmp_path: Path, mariadb_url: str
 ) -> None:
     (tmp_path / "configs").symlink_to(ROOT / "configs")
-    for step in steps(README.replace(READERS_SERVER, mariadb_url)):
-        if step.code in NOT_RUN_HERE:
-            continue
-        done = run(step, tmp_path)
-        assert done.returncode == 0, f"{step.code}\n{done.stdout}\n{done.stderr}"
-        line = missing_line(step.sample, done.stdout)
-        assert line is None, f"{step.code}\ndoes not print\n{line}\nbut\n{done.stdout}"
+    ports = (str(free_port()), str(free_port()))
+    readme = README.replace(READERS_SERVER, mariadb_url)
+    for readers, own in zip(READERS_PORTS, ports, strict=True):
+        readme = readme.replace(f"127.0.0.1:{readers}", f"127.0.0.1:{own}")
+    found = steps(readme)
+    served = next(number for number, step in enumerate(found) if step.code == SERVICE)
+    asking = [
+        number for number, step in enumerate(found) if any(each in step.code for each in ports)
+    ]
+    for step in found[:served]:
+        check(step, tmp_path)
+    with serving(found[served], tmp_path, ports):
+        for step in found[served + 1 : asking[-1] + 1]:
+            check(step, tmp_path)
+    for step in found[asking[-1] + 1 :]:
+        check(step, tmp_path)
+
+
+def check(step: Step, folder: Path) -> None:
+    """Run one step and compare what it prints."""
+    if step.code in NOT_RUN_HERE:
+        return
+    done = run(step, folder)
+    assert done.returncode == 0, f"{step.code}\n{done.stdout}\n{done.stderr}"
+    line = missing_line(step.sample, done.stdout)
+    assert line is None, f"{step.code}\ndoes not print\n{line}\nbut\n{done.stdout}"
 
 
 def test_only_the_listed_commands_are_left_out() -> None:
