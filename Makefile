@@ -10,10 +10,10 @@ CODE := engine loadtest tests
 PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test services bench lock clean
+.PHONY: help install demo test services bench vulnerabilities lock clean
 
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
 
 install: $(STAMP) ## Create .venv with the locked dependencies and this project, editable
 
@@ -35,6 +35,9 @@ services: ## Install MariaDB and Redis for the tests where apt can, or say what 
 bench: $(STAMP) ## Measure the stages and the whole engine; writes a folder in results/
 	$(BIN)/pytest tests/benchmarks --benchmark-enable --benchmark-only
 	$(BIN)/python -m loadtest.bench
+
+vulnerabilities: $(STAMP) ## Look up known holes in what requirements.lock pins (asks PyPI)
+	$(BIN)/pip-audit --requirement requirements.lock --disable-pip --strict
 
 lock: ## Pin the newest allowed dependencies, with hashes, in requirements.lock
 	@sh .ci/lock

@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Router
 
 from engine.errors import EngineClosed, SeckillError
 from engine.service.access import Denied
+from engine.service.exposure import is_loopback
 from engine.service.http import Disconnected, Headers, Receive, Scope, Send, read_body, respond
 from engine.service.order_lists import OrderLists
 from engine.service.orders import ORDER_BYTES_MAX, Done, Orders
@@ -42,11 +43,15 @@ class Application:
         tally: Tally,
         orders: Orders | None = None,
         lists: OrderLists | None = None,
+        *,
+        loopback_only: bool = False,
     ) -> None:
+        """`loopback_only`: serve only who asks for this machine by a name of its own."""
         self._rest = Router(routes, redirect_slashes=False)
         self._tally = tally
         self._orders = orders
         self._lists = lists
+        self._loopback_only = loopback_only
         self.closing = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -88,6 +93,11 @@ class Application:
         """The reply to an order or a list of them, None for every other request."""
         if self.closing and path not in CLOSING_ALLOWED:
             return failed(EngineClosed("the service is closing"))
+        if self._loopback_only and not _names_this_machine(scope):
+            return problem(
+                *(421, "other_host", "This address is for this machine only"),
+                "with the default admin secret the Host must be localhost or a loopback address",
+            )
         if scope["method"] != "POST":
             return None
         if self._orders is not None and (sku := sku_of_order(path)) is not None:
@@ -140,6 +150,18 @@ def sku_of_order(path: bytes) -> bytes | None:
         return None
     sku = path[len(SKUS) : -len(RESERVATIONS)]
     return sku if sku and b"/" not in sku else None
+
+
+def _names_this_machine(scope: Scope) -> bool:
+    """Whether the Host header is that of a loopback address.
+
+    A page from elsewhere whose name was made to lead here (DNS rebinding) could use a known secret.
+    """
+    host = next((value for name, value in scope["headers"] if name == b"host"), b"").decode(
+        "latin-1"
+    )
+    name, colon, port = host.rpartition(":")
+    return is_loopback((name if colon and port.isdigit() else host).strip("[]"))
 
 
 def _of_http(error: HTTPException) -> Reply:

@@ -9,7 +9,6 @@ durable, and one that was not can be asked for by its id.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import signal
 import sys
@@ -18,11 +17,11 @@ from contextlib import AsyncExitStack, contextmanager
 from typing import Final
 
 from engine.clock import SystemClock
-from engine.config import DEFAULT_ADMIN_SECRET, Settings
-from engine.errors import ConfigError
+from engine.config import Settings
 from engine.gate.feed import GateFeed
 from engine.runtime import open_engine, open_gate
 from engine.service.door import Door
+from engine.service.exposure import check_exposure
 from engine.service.gate_source import LiveSource
 from engine.service.server import Listener, bind, url_of
 from engine.service.service import Service, Urls
@@ -116,28 +115,3 @@ def _told_to_stop() -> Iterator[asyncio.Future[None]]:
     for each in SIGNALS:
         loop.add_signal_handler(each, stop)
     yield told
-
-
-def check_exposure(settings: Settings) -> None:
-    """Raise ConfigError when others than this machine could do what only its user may."""
-    service, auth = settings.service, settings.auth
-    if auth.mode == "none" and not auth.allow_open and not is_loopback(service.host):
-        raise ConfigError(
-            f'auth.mode is "none", so anybody who reaches {service.host} could buy in any name: set '
-            'auth.mode to "token", or auth.allow_open to true where the network keeps others out'
-        )
-    if auth.admin_secret == DEFAULT_ADMIN_SECRET and not is_loopback(service.admin_host):
-        raise ConfigError(
-            f"auth.admin_secret is the default, and {service.admin_host} can be reached from "
-            "elsewhere: set a secret of your own (SECKILL_AUTH__ADMIN_SECRET, or file:PATH)"
-        )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address; of names only `localhost` is taken for one."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

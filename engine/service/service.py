@@ -6,6 +6,7 @@ from importlib.metadata import version
 from typing import NamedTuple
 
 from engine.clock import Clock
+from engine.config import DEFAULT_ADMIN_SECRET
 from engine.engine import Engine
 from engine.gate.gate import Gate
 from engine.service.access import Access
@@ -68,7 +69,11 @@ class Service:
         lists = OrderLists(engine, access, gate, service.body_bytes_max, service.lists_bytes_max)
         orders = Orders(engine, access, gate)
         self.public = Application(routes(for_buyers, access), self.tally, orders, lists)
-        self.admin = Application(routes(for_operators, access), self.tally)
+        self.admin = Application(
+            routes(for_operators, access),
+            self.tally,
+            loopback_only=auth.admin_secret == DEFAULT_ADMIN_SECRET,
+        )
 
     async def run(self) -> None:
         """Make the points of the live page, until cancelled."""
