@@ -54,6 +54,7 @@ class LiveStock:
     def __init__(self, command_side: CommandSide) -> None:
         self._command_side = command_side
         self._rows = command_side.live_rows
+        self._names: list[str] = []
 
     def row(self, sku: str) -> StockRow | None:
         """One SKU, or None when no sale of it was ever opened."""
@@ -62,7 +63,11 @@ class LiveStock:
 
     def page(self, *, after: str = "", limit: int = 100) -> list[StockRow]:
         """Up to `limit` SKUs by name, those behind `after`."""
-        names = sorted(self._rows.table(STOCK_TABLE.name))
+        table = self._rows.table(STOCK_TABLE.name)
+        if len(self._names) != len(table):
+            # SKUs are never taken out.
+            self._names = sorted(table)
+        names = self._names
         first = bisect_right(names, after)
         return [row for sku in names[first : first + limit] if (row := self.row(sku)) is not None]
 

@@ -128,7 +128,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _reply(self, cycle: RequestResponseCycle, reply: Reply) -> None:
         """Write the whole reply at once, and go on with what follows on the connection."""
-        if cycle.disconnected:
+        if cycle.disconnected or self.transport.is_closing():
             return
         parts = [STATUS_LINE[reply.status]]
         for name, value in (*cycle.default_headers, *reply.raw_headers()):

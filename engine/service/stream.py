@@ -1,7 +1,8 @@
 """GET /v1/stream: the whole sale, live, as server-sent events: a snapshot, then points.
 
 One task makes the points, four times a second at most, whoever looks. A reader who is slow misses
-points and nothing waits for it: each reader has a place in one short history, not a queue.
+points and nothing waits for it: each reader has a place in one short history, not a queue. Readers of one
+SKU, which is what buyers are, hear of it only when it has changed.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -49,6 +50,14 @@ class Snapshot(msgspec.Struct, frozen=True):
     history: list[Point]
 
 
+class Kept(NamedTuple):
+    """A point of the history: without its rows, and encoded with them; which SKUs changed in it."""
+
+    point: Point
+    event: bytes
+    changed: frozenset[str]
+
+
 class Stream:
     """Makes the points of one engine."""
 
@@ -57,13 +66,14 @@ class Stream:
         self._about = about
         self._clock = clock
         self._watch = engine.live.watch()
-        self._points: deque[tuple[Point, bytes]] = deque(maxlen=POINTS_KEPT)
+        self._points: deque[Kept] = deque(maxlen=POINTS_KEPT)
         self._before = engine.statistics()
         self._at = clock.monotonic()
         # A page that comes back after a restart must not take old ids for newer ones.
         self._id = clock.wall_us() // 1_000
         self._news = asyncio.Event()
         self._lag_commits = 0
+        self._of_sku: dict[str, bytes] = {}
         self._closed = False
         self.readers = 0
 
@@ -92,7 +102,10 @@ class Stream:
         if is_quiet(point) and not force:
             return False
         self._id, self._before, self._at = point.id, statistics, now
-        self._points.append((msgspec.structs.replace(point, skus=[]), _event("point", point)))
+        kept = msgspec.structs.replace(point, skus=[])
+        names = frozenset(each.sku for each in changed)
+        self._points.append(Kept(kept, _event("point", point), names))
+        self._of_sku = {}
         self._news.set()
         self._news = asyncio.Event()
         return True
@@ -106,7 +119,7 @@ class Stream:
             rows = [row for row in (live.row(sku),) if row is not None]
         # The page of one SKU draws no charts, and a crowd of buyers opens it.
         wanted = self._points if sku is None else ()
-        history = [point for point, _ in wanted if after_id is None or point.id > after_id]
+        history = [each.point for each in wanted if after_id is None or each.point.id > after_id]
         skus = [live_sku(each, live) for each in rows]
         at_ms = self._clock.wall_us() // 1_000
         return _event("snapshot", Snapshot(self._id, at_ms, self._about, skus, history))
@@ -122,9 +135,12 @@ class Stream:
                 if self._id == seen and not await self._wait(news):
                     yield b": still here\n\n"
                     continue
-                for point, event in self._since(seen):
-                    yield event if sku is None else _only(point, self._engine, sku)
-                seen = self._id
+                missed, seen = self._since(seen), self._id
+                if sku is None:
+                    for each in missed:
+                        yield each.event
+                elif any(sku in each.changed for each in missed):
+                    yield self._newest_of(sku)
         finally:
             self.readers -= 1
 
@@ -134,14 +150,24 @@ class Stream:
         self._news.set()
         self._watch.close()
 
-    def _since(self, seen: int) -> Sequence[tuple[Point, bytes]]:
+    def _since(self, seen: int) -> Sequence[Kept]:
         """What a reader has missed; from the end, which is where the newest are."""
-        missed: list[tuple[Point, bytes]] = []
+        missed: list[Kept] = []
         for each in reversed(self._points):
-            if each[0].id <= seen:
+            if each.point.id <= seen:
                 break
             missed.append(each)
         return missed[::-1]
+
+    def _newest_of(self, sku: str) -> bytes:
+        """The newest point with the row of one SKU, made once for all who look at it."""
+        event = self._of_sku.get(sku)
+        if event is None:
+            row, live = self._engine.live.row(sku), self._engine.live
+            skus = [] if row is None else [live_sku(row, live)]
+            point = msgspec.structs.replace(self._points[-1].point, skus=skus)
+            event = self._of_sku[sku] = _event("point", point)
+        return event
 
     async def _wait(self, news: asyncio.Event) -> bool:
         """Wait for the next point; false after a heartbeat's time."""
@@ -165,13 +191,6 @@ class Stream:
             logger.debug("how far read models are behind is not known now: %s", error)
             return
         self._lag_commits = max((each.commits for each in lags), default=0)
-
-
-def _only(point: Point, engine: Engine, sku: str) -> bytes:
-    """A point with the row of one SKU, as it is now."""
-    row = engine.live.row(sku)
-    skus = [] if row is None else [live_sku(row, engine.live)]
-    return _event("point", msgspec.structs.replace(point, skus=skus))
 
 
 def _event(kind: str, record: Point | Snapshot) -> bytes:
