@@ -33,6 +33,8 @@ POINTS_KEPT: Final = 1_200
 HEARTBEAT_SECONDS: Final = 15.0
 """Proxies close what is silent for a minute, some for thirty seconds."""
 
+HEARTBEAT: Final = b": still here\n\n"
+
 SNAPSHOT_SKUS_MAX: Final = 1_000
 READERS_MAX: Final = 1_000
 """Each costs an encoding of up to 1,000 rows at its start, and a socket."""
@@ -129,18 +131,21 @@ class Stream:
         self.readers += 1
         try:
             yield self.snapshot(sku, after_id)
-            seen = self._id
+            seen, told_at = self._id, self._clock.monotonic()
             while not self._closed:
-                news = self._news
-                if self._id == seen and not await self._wait(news):
-                    yield b": still here\n\n"
-                    continue
+                if self._id == seen:
+                    await self._wait(self._news)
                 missed, seen = self._since(seen), self._id
-                if sku is None:
-                    for each in missed:
-                        yield each.event
-                elif any(sku in each.changed for each in missed):
-                    yield self._newest_of(sku)
+                events = [each.event for each in missed]
+                if sku is not None:
+                    changed = any(sku in each.changed for each in missed)
+                    events = [self._newest_of(sku)] if changed else []
+                now = self._clock.monotonic()
+                if not events and now - told_at >= HEARTBEAT_SECONDS:
+                    events = [HEARTBEAT]
+                for event in events:
+                    yield event
+                    told_at = now
         finally:
             self.readers -= 1
 
@@ -169,8 +174,8 @@ class Stream:
             event = self._of_sku[sku] = _event("point", point)
         return event
 
-    async def _wait(self, news: asyncio.Event) -> bool:
-        """Wait for the next point; false after a heartbeat's time."""
+    async def _wait(self, news: asyncio.Event) -> None:
+        """Wait for the next point, or for a heartbeat's time."""
         waiting = asyncio.ensure_future(news.wait())
 
         def give_up() -> None:
@@ -182,7 +187,6 @@ class Stream:
         finally:
             timer.cancel()
             waiting.cancel()
-        return not waiting.cancelled()
 
     async def _measure_lag(self) -> None:
         try:
