@@ -57,15 +57,20 @@ class QuerySide:
         clock: Clock,
     ) -> None:
         """`places` names every projection and the store of its rows."""
-        codecs = {name: Codec(each.events, each.upcasters) for name, each in registry.types.items()}
         self._reader = reader
+        self._codecs = {
+            name: Codec(each.events, each.upcasters) for name, each in registry.types.items()
+        }
         self._places = {each.name: (each, views) for each, views in places.items()}
         self._clock = clock
-        self._subscriptions = [
-            Subscription(reader, codecs, number, feed, clock) for number in range(reader.partitions)
-        ]
+        self._feed = feed
+        self._subscriptions = [self._subscribe(number) for number in range(reader.partitions)]
         self._managers: dict[str, ReadStore] = {}
         self._tasks: list[asyncio.Task[None]] = []
+
+    def _subscribe(self, partition: int) -> Subscription:
+        """One for each who follows the events, because it keeps a pace of its own."""
+        return Subscription(self._reader, self._codecs, partition, self._feed, self._clock)
 
     def start(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Run something until `close`."""
@@ -75,18 +80,19 @@ class QuerySide:
 
     def start_projection(self, projection: Projection) -> None:
         """Follow the events with it, in every partition."""
-        for subscription in self._subscriptions:
-            projector = self._projector(projection.name, subscription)
-            self.start(projector.run(), f"{projection.name}-{subscription.partition}")
+        for number in range(len(self._subscriptions)):
+            projector = self._projector(projection.name, self._subscribe(number))
+            self.start(projector.run(), f"{projection.name}-{number}")
 
     def start_manager(self, manager: ProcessManager, execute: Execute, views: ReadStore) -> None:
         """React to the events with it, in every partition."""
         self.add_manager(manager, views)
-        for subscription in self._subscriptions:
+        for number in range(len(self._subscriptions)):
+            subscription = self._subscribe(number)
             loop = ManagerLoop(
                 manager, subscription, views, execute, len(self._subscriptions), self._clock
             )
-            self.start(loop.run(), f"{manager.name}-{subscription.partition}")
+            self.start(loop.run(), f"{manager.name}-{number}")
 
     def add_manager(self, manager: ProcessManager, views: ReadStore) -> None:
         """Know where a manager keeps its checkpoint and letters, without running it."""

@@ -13,6 +13,10 @@ from engine.cqrs.query_side.projection import RecordedCommit
 from engine.errors import CorruptEvent
 
 PAGE_COMMITS: Final = 256
+GATHER_SECONDS: Final = 0.02
+"""Between two pages that hold all there is. A busy writer commits hundreds of times a second, and a
+read model that followed each commit by itself would take more of the machine than the writer."""
+
 POLL_SECONDS: Final = 1.0
 """How often a subscription looks by itself, for commits of another process."""
 
@@ -50,6 +54,7 @@ class Subscription:
         self.partition = partition
         self._feed = feed
         self._clock = clock
+        self._not_before = 0.0
 
     async def read(self, after: int, limit: int = PAGE_COMMITS) -> list[StoredCommit]:
         """Up to `limit` commits after a position; none when it is the newest.
@@ -73,6 +78,14 @@ class Subscription:
 
     async def wait_once(self, after: int, limit: int = PAGE_COMMITS) -> list[StoredCommit]:
         """Like `wait`, but return nothing when there still is none at the next poll."""
+        if (early := self._not_before - self._clock.monotonic()) > 0:
+            await self._clock.sleep(early)
+        page = await self._wait_once(after, limit)
+        if len(page) < limit:
+            self._not_before = self._clock.monotonic() + GATHER_SECONDS
+        return page
+
+    async def _wait_once(self, after: int, limit: int) -> list[StoredCommit]:
         # Asked for before reading, so that a commit between the two is not slept through.
         news = self._feed.next(self.partition)
         if page := await self.read(after, limit):
