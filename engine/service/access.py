@@ -12,6 +12,7 @@ that it exists.
 from __future__ import annotations
 
 import hmac
+import logging
 from typing import Final
 
 import msgspec
@@ -20,6 +21,8 @@ from engine.clock import Clock
 from engine.config import AuthSettings
 from engine.service.replies import Reply, problem
 from engine.service.tokens import ANY_SKU, PREFIX, BadToken, Purchase, verify
+
+logger = logging.getLogger(__name__)
 
 BEARER: Final = "bearer "
 
@@ -83,6 +86,7 @@ class Access:
     def admin(self, authorization: bytes | None) -> None:
         """Let only the operator pass. Raises Denied."""
         if not _same(_bearer(authorization), self._admin_secret):
+            logger.warning("a wrong admin secret was shown")
             raise Denied(_unauthorized("the admin secret is wrong"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 from collections.abc import AsyncIterator, Sequence
@@ -33,8 +34,13 @@ async def export(reader: EventReader, sku: str) -> AsyncIterator[bytes]:
     version = 0
     while commits := await reader.read_stream((STOCK.name, sku), version, PAGE_COMMITS):
         for commit in commits:
-            yield _lines(_rows(codec, commit))
+            # Up to thousands of events: not on the event loop, where buyers are answered.
+            yield await asyncio.to_thread(_lines_of, codec, commit)
         version = commits[-1].last_version
+
+
+def _lines_of(codec: Codec, commit: StoredCommit) -> bytes:
+    return _lines(_rows(codec, commit))
 
 
 def _rows(codec: Codec, commit: StoredCommit) -> list[Sequence[object]]:
