@@ -25,8 +25,12 @@ async def audit_live(engine: Engine) -> AuditReport:
     if url == IN_MEMORY:
         # Nobody else can read it, and it is for trying things out.
         return await audit(engine.reader)
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+    try:
         found = await asyncio.get_running_loop().run_in_executor(pool, _audit, url)
+    finally:
+        # Its end is not waited for: that would block the event loop.
+        pool.shutdown(wait=False, cancel_futures=True)
     if isinstance(found, str):
         raise StoreUnavailable(f"the audit could not read the store: {found}")
     return found
