@@ -1,0 +1,115 @@
+"""`seckill serve` as a process of its own, for tests that need the whole program."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from engine.config import DEFAULT_ADMIN_SECRET
+from tests.architecture.source_tree import ROOT
+
+STOP_SECONDS_MAX = 20.0
+ASK_SECONDS_MAX = 30.0
+
+
+class Served:
+    """One store's server; after `kill`, `start` brings it back at the same addresses."""
+
+    def __init__(self, directory: Path, settings: Mapping[str, str]) -> None:
+        """`settings` by dotted key, such as {"batch.delay_ms_max": "500"}."""
+        self._directory = directory
+        self._environment = {
+            **{name: text for name, text in os.environ.items() if "SECKILL" not in name},
+            **{f"SECKILL_{k.upper().replace('.', '__')}": text for k, text in settings.items()},
+            "PYTHONPATH": str(ROOT),
+            "COLUMNS": "200",
+        }
+        self._ports = (0, 0)
+        self._process: subprocess.Popen[str] | None = None
+        self.public = self.admin = ""
+
+    def start(self) -> None:
+        """Raises RuntimeError when it does not start."""
+        program = "from engine.cli import main; main()"
+        ports = [f"--port={self._ports[0]}", f"--admin-port={self._ports[1]}"]
+        log = self._directory / "log.jsonl"
+        with log.open("ab") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", program, "serve", *ports],
+                cwd=self._directory,
+                env=self._environment,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        self.public, self.admin = self._where("Buyers", log), self._where("Operator", log)
+        public, admin = (httpx.URL(url).port or 0 for url in (self.public, self.admin))
+        self._ports = (public, admin)
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        if self._process is None:
+            return
+        self._process.kill()
+        self._process.wait(STOP_SECONDS_MAX)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._process = None
+
+    def operate(self, path: str, body: object = None) -> httpx.Response:
+        """POST /v1/admin/{path} with the operator's secret. Raises for a status of an error."""
+        reply = httpx.post(
+            f"{self.admin}/v1/admin/{path}",
+            json=body,
+            headers={"Authorization": f"Bearer {DEFAULT_ADMIN_SECRET}"},
+            timeout=ASK_SECONDS_MAX,
+        )
+        return reply.raise_for_status()
+
+    def open(self, sku: str, stock: int, hold_seconds: int = 0, limit_per_buyer: int = 0) -> None:
+        """Open a sale. A SKU is opened once only."""
+        body = {"stock": stock, "hold_seconds": hold_seconds, "limit_per_buyer": limit_per_buyer}
+        self.operate(f"skus/{sku}/open", body)
+
+    def sell(self, sku: str, orders: int, prefix: str = "crowd") -> list[int]:
+        """Send a list of orders, one unit and one buyer each; gives their statuses."""
+        sent = [
+            {"id": f"{prefix}-{n}", "sku": sku, "buyer": f"{prefix}-{n}"} for n in range(orders)
+        ]
+        reply = httpx.post(
+            f"{self.public}/v1/reservations:batch", json=sent, timeout=ASK_SECONDS_MAX
+        )
+        return [each["status"] for each in reply.raise_for_status().json()]
+
+    def stock(self, sku: str) -> dict[str, object]:
+        """The SKU as the server tells it."""
+        reply = httpx.get(f"{self.public}/v1/skus/{sku}", timeout=ASK_SECONDS_MAX)
+        found: dict[str, object] = reply.raise_for_status().json()
+        return found
+
+    def _where(self, who: str, log: Path) -> str:
+        """The URL of the line that begins with `who`; lines come in one order."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if match := re.match(rf"{who}\s+(http://\S+)", line):
+                return match[1]
+        raise RuntimeError(f"seckill serve did not start:\n{log.read_text()[-2_000:]}")
+
+
+@contextmanager
+def served(directory: Path, **settings: str) -> Iterator[Served]:
+    """A server for the block, on free ports; `batch__delay_ms_max="500"` sets a setting."""
+    server = Served(directory, {name.replace("__", "."): text for name, text in settings.items()})
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
