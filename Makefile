@@ -29,7 +29,7 @@ test: $(STAMP) services ## Check style, types and import layers, then run every 
 	@echo "==> lint-imports" && $(BIN)/lint-imports
 	@echo "==> pytest" && $(BIN)/pytest
 
-services: ## Install MariaDB and Redis for the tests where apt can, or say what to install
+services: ## Install MariaDB, Redis and Chromium for the tests where apt can, or say what is missing
 	@sh .ci/services
 
 bench: $(STAMP) ## Measure the stages and the whole engine; writes a folder in results/

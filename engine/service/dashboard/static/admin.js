@@ -1,7 +1,7 @@
 // Who may control the sale, and the requests of those who may. The secret stays in this tab.
 
 import { byId, say } from "./format.js";
-import { newKey, NoAnswer, Problem, request, requestJson } from "./http.js";
+import { InDoubt, newKey, NoAnswer, Problem, request, requestJson } from "./http.js";
 import { stored } from "./stored.js";
 
 const SECRET = "seckill.admin-secret";
@@ -62,7 +62,7 @@ export class Admin {
     this.onChange();
   }
 
-  /** One command for a SKU. Repeated after a lost answer it carries the same key as before. */
+  /** One command for a SKU. Repeated while its outcome is open it carries the same key as before. */
   async command(sku, action, body) {
     const what = JSON.stringify([sku, action, body]);
     const key = this.pendingKeys.get(what) ?? newKey();
@@ -77,6 +77,10 @@ export class Admin {
       if (error instanceof NoAnswer) {
         throw new NoAnswer("No answer arrived, so it may or may not be done. " +
           "Look at the figures before you try again.", { cause: error });
+      }
+      if (error instanceof InDoubt) {
+        throw new InDoubt(`${error.message} Do the same again to ask; it is done once.`,
+          { cause: error });
       }
       if (error.status < 500) this.pendingKeys.delete(what);
       throw this.#explained(error);

@@ -1,10 +1,14 @@
-// Five uPlot charts over the same five minutes. The legend of each shows the newest values, or
+// Five uPlot charts over the same minutes. The legend of each shows the newest values, or
 // those under the pointer; it is text, so it is also what a screen reader finds.
 
 import { WINDOW_SECONDS } from "./history.js";
 import { byId, clock, count, decimal, element, setText } from "./format.js";
 
 /* global uPlot -- defined by vendor/uplot/uPlot.iife.min.js */
+
+// A server that has just been started would fill a corner of five minutes only. The width grows in
+// steps, for a scale that glides cannot be read.
+const WIDTHS_SECONDS = [60, 120, 180, WINDOW_SECONDS];
 
 // `stacked` draws each series on top of those after it, so their sum is the outline.
 const CHARTS = [
@@ -37,6 +41,7 @@ export class Charts {
     this.box = box;
     this.charts = [];
     this.entries = [];
+    this.title = byId("charts-title");
     this.#build();
     // Canvas colours are read once, so another colour scheme means new charts.
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#build());
@@ -45,6 +50,8 @@ export class Charts {
 
   draw(entries) {
     this.entries = entries;
+    const minutes = widthSeconds(entries) / 60;
+    setText(this.title, minutes === 1 ? "The last minute" : `The last ${minutes} minutes`);
     for (const chart of this.charts) chart.draw(entries);
   }
 
@@ -115,7 +122,7 @@ class Chart {
     return {
       width: this.place.clientWidth,
       height: this.place.clientHeight,
-      padding: [10, 18, 0, 0],
+      padding: [10, 30, 0, 0], // room for half a time of day
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
       hooks: { setCursor: [() => this.#legend()] },
@@ -126,8 +133,9 @@ class Chart {
       },
       axes: [
         {
-          ...axis, size: 24, gap: 4, space: 60, incrs: [60, 120],
-          values: (plot, times) => times.map((time) => clock(time).slice(0, 5)),
+          ...axis, size: 24, gap: 4, space: 64, incrs: [15, 30, 60, 120],
+          values: (plot, times, axisAt, space, step) =>
+            times.map((time) => clock(time).slice(0, step < 60 ? 8 : 5)),
         },
         { ...axis, size: 46, gap: 4, space: 30, values: (plot, each) => each.map(shorter) },
       ],
@@ -140,8 +148,13 @@ class Chart {
 
   #window() {
     const newest = this.entries.at(-1)?.time ?? Math.floor(Date.now() / 1000);
-    return [newest - WINDOW_SECONDS, newest];
+    return [newest - widthSeconds(this.entries), newest];
   }
+}
+
+function widthSeconds(entries) {
+  const known = entries.length ? entries.at(-1).time - entries[0].time : 0;
+  return WIDTHS_SECONDS.find((width) => width >= known) ?? WINDOW_SECONDS;
 }
 
 /** 12,000 as 12k: the axis is narrow. */

@@ -62,7 +62,7 @@ export class Controls {
       const opened = await this.#run(form.querySelector("[data-answer]"), event.submitter, () =>
         this.admin.command(sku, "open", {
           stock: Number(form.elements.stock.value),
-          limit_per_buyer: limit === "" ? null : Number(limit),
+          limit_per_buyer: limit === "" ? 0 : Number(limit),
           hold_seconds: Number(form.elements.hold_seconds.value),
         }));
       if (!opened) return;

@@ -6,6 +6,7 @@ import { Controls } from "./controls.js";
 import { byId, element, seconds, setText } from "./format.js";
 import { Headline, showAbout } from "./headline.js";
 import { History } from "./history.js";
+import { reachable } from "./http.js";
 import { Live } from "./live.js";
 import { SkuTable } from "./sku_table.js";
 
@@ -71,19 +72,18 @@ function onAdminChange() {
 function showAdminLink() {
   const link = byId("admin-link");
   link.hidden = admin.served || !about?.admin_url;
-  if (!link.hidden) link.href = about.admin_url;
+  if (!link.hidden) link.href = reachable(about.admin_url);
 }
 
 function actionsOf(sku) {
-  if (admin.loggedIn) {
-    const button = element("button", { class: "small", text: "Manage", "aria-label": `Manage ${sku}` });
-    button.addEventListener("click", () => controls.manage(sku));
-    return [button];
-  }
   // Only the public listener serves the buyer's page.
-  if (admin.served) return [];
-  const href = `/shop/${encodeURIComponent(sku)}`;
-  return [element("a", { href, text: "Shop", "aria-label": `Shop page of ${sku}` })];
+  const path = `shop/${encodeURIComponent(sku)}`;
+  const shop = element("a", { text: "Shop", "aria-label": `Shop page of ${sku}`,
+    href: admin.served ? reachable(about.public_url) + path : `/${path}` });
+  if (!admin.loggedIn) return [shop];
+  const button = element("button", { class: "small", text: "Manage", "aria-label": `Manage ${sku}` });
+  button.addEventListener("click", () => controls.manage(sku));
+  return [shop, button];
 }
 
 /** Without any product the page says how to get the first one. */
@@ -92,7 +92,8 @@ function showEmpty() {
   byId("empty").hidden = !empty;
   byId("table-box").hidden = about === null || empty;
   if (!empty || byId("empty").childElementCount) return;
-  const admins = admin.served ? `${location.origin}/` : about.admin_url ?? "http://127.0.0.1:8081/";
+  const admins = admin.served ? `${location.origin}/`
+    : reachable(about.admin_url ?? "http://127.0.0.1:8081");
   const way = admin.loggedIn ? "Use “Open a sale” above, or ask the admin address:"
     : admin.served ? "Log in above to open one, or ask the admin address:"
       : "Open one on the admin page, or ask the admin address:";

@@ -50,6 +50,6 @@ export class Headline {
 /** The line at the foot: what the figures come from. */
 export function showAbout({ version, store, auth }) {
   const buyers = auth === "token" ? "buyers bring a purchase token" : "buyers name themselves";
-  setText(byId("about"), `seckill ${version}. Store: ${store.kind} ${store.version}, ` +
-    `${store.location}. Durability: ${store.durability}. Auth ${auth}: ${buyers}.`);
+  setText(byId("about"), `seckill ${version}. Store: ${store.kind} ${store.version}. ` +
+    `Durability: ${store.durability}. Auth ${auth}: ${buyers}.`);
 }

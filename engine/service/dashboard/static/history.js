@@ -11,7 +11,7 @@ export class History {
   /** A snapshot brings all points or, after a reconnect, the missed ones only: both fit. */
   addSnapshot({ history }) {
     if (history.length === 0) return;
-    // By time and not by id: a server that was started again counts from the beginning.
+    // By time and not by id: ids belong to one run of the server.
     const first = history[0].at_ms;
     this.points = [...this.points.filter((point) => point.at_ms < first), ...history];
   }
@@ -76,9 +76,10 @@ function combine(points) {
       ? sum(points.map((point) => point.batch_size_mean * point.batches)) / batches
       : null,
     batch_max: batches ? Math.max(...points.map((point) => point.batch_size_max)) : null,
-    by_size: rate((point) => point.closed_by.size),
-    by_delay: rate((point) => point.closed_by.delay),
-    by_idle: rate((point) => point.closed_by.idle),
+    // A reason that closed no batch is left out.
+    by_size: rate((point) => point.closed_by.size ?? 0),
+    by_delay: rate((point) => point.closed_by.delay ?? 0),
+    by_idle: rate((point) => point.closed_by.idle ?? 0),
     queue_depth: Math.max(...points.map((point) => point.queue_depth)),
     lag_commits: Math.max(...points.map((point) => point.lag_commits)),
   };

@@ -14,6 +14,9 @@ export class Problem extends Error {
 /** No answer arrived: what was asked for may have happened all the same. */
 export class NoAnswer extends Error {}
 
+/** 202: it arrived, and whether it is stored is not known yet. */
+export class InDoubt extends Error {}
+
 export async function request(path, { method = "GET", headers = {}, body } = {}) {
   const sent = { method, headers: { ...headers }, cache: "no-store" };
   if (body !== undefined) {
@@ -27,6 +30,7 @@ export async function request(path, { method = "GET", headers = {}, body } = {})
     throw new NoAnswer("No answer from the server.", { cause: error });
   }
   if (!response.ok) throw new Problem(response.status, await readJson(response));
+  if (response.status === 202) throw new InDoubt("It is not certain yet whether that is done.");
   return response;
 }
 
@@ -43,10 +47,20 @@ export async function readJson(response) {
   }
 }
 
-/** Retry-After in ms; the fallback when it is missing or a date. */
-export function retryAfterMs(response, fallback) {
+/** When to try again; undefined when that is not said. The body knows ms, the header, which a
+ *  proxy may have set, whole seconds. */
+export function retryAfterMs(response, body) {
+  if (Number.isFinite(body.retry_after_ms)) return body.retry_after_ms;
   const inSeconds = Number.parseFloat(response.headers.get("Retry-After") ?? "");
-  return Number.isFinite(inSeconds) ? Math.max(0, inSeconds * 1000) : fallback;
+  return Number.isFinite(inSeconds) ? Math.max(0, inSeconds * 1000) : undefined;
+}
+
+/** The address with "/" at its end. A server that listens on every address names none of them;
+ *  the host of this page reaches it. */
+export function reachable(address) {
+  const found = new URL(address);
+  if (["0.0.0.0", "[::]"].includes(found.hostname)) found.hostname = location.hostname;
+  return found.href;
 }
 
 /** As Python's quote(sku, safe=""), which is how the server makes ids: encodeURIComponent alone

@@ -7,6 +7,7 @@
 
 import { newKey, quote, readJson, retryAfterMs } from "./http.js";
 import { words } from "./format.js";
+import { Queue } from "./queue.js";
 import { stored } from "./stored.js";
 
 const BACKOFF_MS_MIN = 500;
@@ -87,17 +88,14 @@ export class Purchase {
   }
 
   #openQueue(resolve) {
-    const queue = new EventSource(`/v1/commands/${this.path}/stream`);
-    this.queue = queue;
-    queue.addEventListener("queue", (event) => {
-      this.onState({ kind: "queued", ...JSON.parse(event.data) });
+    this.queue = new Queue(`/v1/commands/${this.path}/stream`, {
+      headers: this.headers(),
+      onPlace: (place) => this.onState({ kind: "queued", ...place }),
+      onResult: ({ status, body }) => {
+        // An order that is not known there may still be on its way: only the request can tell.
+        if (body.reason !== "unknown_command") resolve({ status, body });
+      },
     });
-    queue.addEventListener("result", (event) => {
-      const { status, body } = JSON.parse(event.data);
-      resolve({ status, body });
-    });
-    // Without the stream the place in the queue is not known, and the request answers alone.
-    queue.addEventListener("error", () => queue.close());
   }
 
   #closeQueue() {
@@ -177,8 +175,8 @@ export class Purchase {
 async function fetched(path, options) {
   try {
     const response = await fetch(path, { cache: "no-store", ...options });
-    const retryMs = retryAfterMs(response, undefined);
-    return { status: response.status, body: await readJson(response), retryMs };
+    const body = await readJson(response);
+    return { status: response.status, body, retryMs: retryAfterMs(response, body) };
   } catch {
     return { status: 0 };
   }

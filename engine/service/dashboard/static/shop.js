@@ -120,9 +120,9 @@ function showForm() {
   byId("buyer").required = !byToken;
   byId("token-label").hidden = !byToken || (token.text !== "" && state?.kind !== "failed");
   byId("token").required = byToken && token.text === "";
-  const limit = row?.limit_per_buyer ?? Infinity;
+  const limit = row?.limit_per_buyer || ""; // 0 is no limit
   byId("quantity-label").hidden = byToken || limit === 1;
-  if (Number.isFinite(limit)) byId("quantity").max = limit;
+  byId("quantity").max = limit;
   const button = byId("buy-button");
   const waits = state?.kind === "too_fast" && state.untilMs > Date.now();
   // Without live stock only the server knows, so it is asked.

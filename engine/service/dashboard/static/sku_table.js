@@ -110,7 +110,9 @@ export class SkuTable {
     }
     const reasons = refusals(row);
     setText(line.refused, count(sum(reasons.map(([, number]) => number))));
-    setText(line.reasons, reasons.map(([why, number]) => `${words(why)} ${count(number)}`).join(", "));
+    // A line breaks between reasons, and not between a reason and its number.
+    setText(line.reasons, reasons.map(([why, number]) =>
+      `${words(why)} ${count(number)}`.replaceAll(" ", "\u00a0")).join(", "));
     return line.node;
   }
 }
@@ -139,6 +141,6 @@ function makeLine(sku, actions) {
     cell("Sold", "number cell-sold", line.sold),
     cell("", "wide", bar),
     cell("Refused", "number", line.refused, line.reasons),
-    cell("", "cell-actions", ...actions));
+    cell("", "cell-actions", element("div", { class: "links" }, ...actions)));
   return line;
 }
