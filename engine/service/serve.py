@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from typing import Final
 
+from engine.auth_settings import DEFAULT_ADMIN_SECRET
 from engine.clock import SystemClock
-from engine.config import DEFAULT_ADMIN_SECRET, Settings
+from engine.config import Settings
 from engine.errors import ConfigError
 from engine.runtime import open_engine, open_gate
 from engine.service.server import Door, Listener, bind, url_of
