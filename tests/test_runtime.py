@@ -19,7 +19,7 @@ from engine import (
     open_reader,
 )
 from engine.config import Settings, load_settings
-from engine.engine import StockRow, new_command_id
+from engine.engine import new_command_id
 from engine.errors import CommandIdReused, StoreLocked
 from engine.inventory.events import (
     Restocked,
@@ -29,6 +29,7 @@ from engine.inventory.events import (
     SaleResumed,
     Withdrawn,
 )
+from engine.live_stock import StockRow
 from engine.runtime import tune_garbage_collector
 
 

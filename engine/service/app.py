@@ -12,7 +12,7 @@ from typing import Final
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Router
 
-from engine.errors import EngineClosed, SeckillError
+from engine.errors import EngineClosed, InvalidCommand, SeckillError
 from engine.service.access import Denied
 from engine.service.http import Disconnected, Receive, Scope, Send, respond
 from engine.service.order_lists import OrderLists
@@ -27,6 +27,10 @@ RESERVATIONS: Final = b"/reservations"
 BATCH: Final = b"/v1/reservations:batch"
 
 CLOSING_ALLOWED: Final = frozenset({b"/healthz", b"/readyz", b"/metrics"})
+
+
+class Truncated(Exception):
+    """A reply broke off."""
 
 
 class Application:
@@ -60,7 +64,7 @@ class Application:
             reply = await self._fast(path, scope, receive)
             if reply is None:
                 # Ids may hold any character: handlers decode their own segments.
-                scope["path"] = path.decode("ascii")
+                scope["path"] = _text(path)
                 # With it the router raises what it does not find, and does not reply itself.
                 scope["app"] = self
                 await self._rest(scope, receive, counting)
@@ -75,9 +79,10 @@ class Application:
             reply = failed(error)
         except Exception:
             logger.exception("a request could not be handled: %s", scope["method"])
-            if started:
-                raise
             reply = problem(500, "internal", "Something went wrong here")
+        if started:
+            # The server cuts the connection, so that what was sent is not taken for the whole.
+            raise Truncated(f"a reply that had begun could not be finished: {reply.status}")
         await respond(counting, reply)
 
     async def _fast(self, path: bytes, scope: Scope, receive: Receive) -> Reply | None:
@@ -93,6 +98,13 @@ class Application:
         elif self._lists is not None and path == BATCH:
             return await self._lists.reserve(scope, receive)
         return None
+
+
+def _text(path: bytes) -> str:
+    try:
+        return path.decode()
+    except UnicodeDecodeError:
+        raise InvalidCommand("the path must be percent-encoded UTF-8") from None
 
 
 def _of_http(error: HTTPException) -> Reply:
