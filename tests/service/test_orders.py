@@ -198,7 +198,9 @@ async def test_a_key_of_64_characters_or_of_other_letters_is_taken() -> None:
             assert (await api.public.get(reply.headers["location"])).body == reply.body
 
 
-@pytest.mark.parametrize("text", ["0", "600001", "-1", "1.5", "", " 5", "abc", "\u0665", "9" * 5_000])
+@pytest.mark.parametrize(
+    "text", ["0", "600001", "-1", "1.5", "", " 5", "abc", "\u0665", "9" * 5_000]
+)
 async def test_a_wrong_timeout_is_400_naming_what_is_allowed(text: str) -> None:
     async with serving() as api:
         await api.open("PHONE", 5)
