@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from engine.config import load_settings
 from engine.cqrs.command_side.command_side import CommandSide
-from engine.cqrs.event_store import EventStore
+from engine.cqrs.event_store import EventStore, Lease, NewCommit
 from engine.cqrs.messages import Command
+from engine.cqrs.query_side.read_model import Step
+from engine.errors import WrongExpectedVersion
 from engine.inventory.commands import (
     CloseSale,
     Confirm,
@@ -101,6 +103,38 @@ def test_rows_equal_the_table_after_any_commands_and_faults(
     todo: list[list[tuple[object, ...]]], script: list[Fault]
 ) -> None:
     asyncio.run(check(todo, script))
+
+
+class Racing(MemoryStore):
+    """Says once that another writer was faster with the SKU `A`."""
+
+    raced = False
+
+    async def append(
+        self,
+        lease: Lease,
+        commits: Sequence[NewCommit],
+        steps: Sequence[Step] = (),
+        at_us: int | None = None,
+    ) -> None:
+        if not self.raced and len(commits) == len(SKUS):
+            self.raced = True
+            raise WrongExpectedVersion(frozenset({("stock", "A")}))
+        await super().append(lease, commits, steps, at_us)
+
+
+async def test_a_commit_that_was_left_out_of_its_transaction_changes_no_row() -> None:
+    clock = VirtualClock()
+    store = Racing(1, sale_registry().tables, clock)
+    side = await opened(store, clock)
+    live = LiveStock(side)
+    for sku in SKUS:
+        await side.bus.execute(OpenSale("open", sku, 5))
+    await side.bus.execute_many([Reserve("1", sku, "b", 2) for sku in SKUS])
+    assert store.raced
+    assert [row.available for row in live.page()] == [3, 3, 3]
+    assert live.page() == await in_the_store(store)
+    await side.close()
 
 
 async def test_pages_go_on_behind_a_name_and_a_row_is_found_by_its_name() -> None:

@@ -70,6 +70,31 @@ async def test_what_is_queued_or_being_written_is_known() -> None:
         ]
 
 
+async def test_what_will_be_refused_is_known_while_its_batch_is_being_written() -> None:
+    store = FaultyStore(MemoryStore(), ["ok", "hang"])
+    async with running(store) as side:
+        await side.bus.execute(Deposit("0", "a", 1))
+        both = [Deposit("taken", "a", 1), Withdraw("refused", "a", 50)]
+        flying = asyncio.create_task(side.bus.execute_many(both))
+        await settle()
+        assert side.may_know(ACCOUNT, "refused")
+        store.released.set()
+        await flying
+        assert side.may_know(ACCOUNT, "refused")
+
+
+async def test_what_waits_for_its_batch_to_fill_is_known() -> None:
+    clock = VirtualClock()
+    async with running(MemoryStore(), clock, batch__delay_ms_max=62.5) as side:
+        await clock.run(side.bus.execute(Increment("0", "c")))
+        waiting = asyncio.create_task(side.bus.execute(Increment("1", "c")))
+        await settle()
+        assert not waiting.done()
+        assert side.may_know(COUNTER, "1")
+        clock.advance(0.0625)
+        await waiting
+
+
 async def test_what_is_in_doubt_is_known() -> None:
     clock, store = VirtualClock(), FaultyStore(MemoryStore(), ["ok", "commit_then_raise"])
     async with running(store, clock) as side:
