@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from engine.auth_settings import AuthSettings, check_secrets
 from engine.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "SECKILL_"
@@ -38,6 +40,14 @@ class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url: str = "sqlite:seckill.db"
     partitions: Annotated[int, Meta(ge=1, le=1024)] = 1
     durability: Literal["strict", "relaxed"] = "strict"
+
+    def __repr__(self) -> str:
+        # A URL may hold a password.
+        url = re.sub(r"//.*@", "//...@", self.url)
+        return (
+            f"StoreSettings(url={url!r}, partitions={self.partitions!r}, "
+            f"durability={self.durability!r})"
+        )
 
 
 class BatchSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -154,34 +164,6 @@ class ServiceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
-DEFAULT_ADMIN_SECRET: Final = "seckill-local"  # noqa: S105 -- refused where others could use it
-SECRET_LENGTH_MIN: Final = 16
-SECRET_FILE: Final = "file:"  # noqa: S105 -- how one begins that is kept in a file
-
-
-class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Who may do what; a secret `file:PATH` is read from that file.
-
-    `mode`: `none` lets anybody buy in any name, on a loopback address only unless `allow_open`;
-    `token` asks buyers for a purchase token signed with `token_key` (or, while keys are changed,
-    `token_key_previous`) and the shop's backend for `shop_secret`. `admin_secret` is asked for on the
-    admin listener; its default is refused where that listener is not on a loopback address.
-    """
-
-    mode: Literal["none", "token"] = "none"
-    allow_open: bool = False
-    token_key: str = ""
-    token_key_previous: str = ""
-    shop_secret: str = ""
-    admin_secret: str = DEFAULT_ADMIN_SECRET
-
-    def __repr__(self) -> str:
-        return f"AuthSettings(mode={self.mode!r}, allow_open={self.allow_open!r}, secrets=...)"
-
-
-SECRETS: Final = ("token_key", "token_key_previous", "shop_secret", "admin_secret")
-
-
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Every setting of the engine."""
 
@@ -244,7 +226,8 @@ def load_settings(
         shown = key in merged and key not in SECRET_KEYS and not key.startswith("auth.")
         got = f"; got {merged[key]!r}" if shown else ""
         raise ConfigError(f"setting {key}: {where.split(' - at ')[0]}{got}") from None
-    return _check_relations(settings)
+    auth = check_secrets(settings.auth)
+    return _check_relations(msgspec.structs.replace(settings, auth=auth))
 
 
 def check_settings(settings: Settings) -> Settings:

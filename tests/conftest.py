@@ -44,6 +44,16 @@ def _blocking_calls_raise(
         # Settings are read once, before anything is served.
         for name in ("io.TextIOWrapper.read", "io.BufferedReader.read", "os.stat"):
             detector.functions[name].can_block_in("engine/config.py", "_read_toml")
+            detector.functions[name].can_block_in("engine/auth_settings.py", "_read_secret")
+        # So are the pages and the version of the package.
+        for name in (
+            *("io.TextIOWrapper.read", "io.BufferedReader.read"),
+            *("os.stat", "os.listdir", "os.scandir"),
+        ):
+            detector.functions[name].can_block_in("engine/service/service.py", "__init__")
+        # What is below /proc is no file of a disk.
+        for name in ("io.BufferedReader.read", "os.listdir", "os.stat"):
+            detector.functions[name].can_block_in("engine/service/metrics.py", "render")
         # The Redis client looks its own version up when it connects.
         for name in ("os.stat", "os.listdir", "os.scandir", "io.TextIOWrapper.read"):
             detector.functions[name].can_block_in("redis/utils.py", "get_lib_version")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import msgspec
@@ -9,6 +10,8 @@ import pytest
 
 from engine.config import BatchSettings, Settings, check_settings, known_keys, load_settings
 from engine.errors import ConfigError
+
+CONFIGS = Path(__file__).parents[1] / "configs"
 
 VALUES = {
     "store.url": ("'memory:'", "memory:"),
@@ -34,6 +37,26 @@ VALUES = {
     "gate.rebuild_seconds": ("30.5", 30.5),
     "gate.orders_per_second_max": ("2.5", 2.5),
     "gate.orders_burst_max": ("3", 3),
+    "service.host": ("'::1'", "::1"),
+    "service.port": ("0", 0),
+    "service.admin_host": ("'localhost'", "localhost"),
+    "service.admin_port": ("9_000", 9_000),
+    "service.public_dashboard": ("false", False),
+    "service.connections_max": ("8", 8),
+    "service.request_seconds_max": ("2.5", 2.5),
+    "service.keep_alive_seconds": ("5", 5),
+    "service.body_bytes_max": ("1_024", 1_024),
+    "service.lists_bytes_max": ("2_048", 2_048),
+    "service.drain_delay_seconds": ("1.5", 1.5),
+    "service.drain_seconds_max": ("3", 3),
+    "service.log_format": ("'json'", "json"),
+    "service.log_level": ("'debug'", "debug"),
+    "auth.mode": ("'token'", "token"),
+    "auth.allow_open": ("true", True),
+    "auth.token_key": (f"'{'k' * 32}'", "k" * 32),
+    "auth.token_key_previous": (f"'{'p' * 32}'", "p" * 32),
+    "auth.shop_secret": (f"'{'s' * 16}'", "s" * 16),
+    "auth.admin_secret": (f"'{'a' * 16}'", "a" * 16),
 }
 """Every setting, a value in TOML other than its default, and what is read."""
 
@@ -50,8 +73,13 @@ def value_of(settings: Settings, key: str) -> object:
 
 
 def small(key: str) -> dict[str, object]:
-    """What must fit: no batch is larger than the queue."""
-    return {"batch.size_max": 50} if key == "queue.depth_max" else {}
+    """What must fit: no batch is larger than the queue, and secrets need each other."""
+    needed: dict[str, dict[str, object]] = {
+        "queue.depth_max": {"batch.size_max": 50},
+        "auth.mode": {"auth.shop_secret": "s" * 16},
+        "auth.token_key_previous": {"auth.token_key": "k" * 32},
+    }
+    return needed.get(key, {})
 
 
 def test_every_setting_is_tested_here() -> None:
@@ -154,6 +182,24 @@ def test_settings_that_a_program_made_are_checked_too(settings: Settings, messag
         check_settings(settings)
     assert message in str(caught.value)
     assert check_settings(Settings()) == Settings()
+
+
+def test_the_embedded_config_shows_every_setting_with_its_default() -> None:
+    text = (CONFIGS / "embedded.toml").read_text(encoding="utf-8")
+    # The one that flags usually name stands there as a comment.
+    given = tomllib.loads(text.replace("# url =", "url ="))
+    assert given == msgspec.to_builtins(Settings())
+
+
+def test_the_commented_example_of_the_mysql_config_is_valid(tmp_path: Path) -> None:
+    text = (CONFIGS / "mysql.toml").read_text(encoding="utf-8")
+    shown = text[text.index("# [service]") :].replace("\n# ", "\n").removeprefix("# ")
+    for name in ("token_key", "shop_secret", "admin_secret"):
+        (tmp_path / name).write_text(name * 8)
+        shown = shown.replace(f"/run/secrets/seckill_{name}", str(tmp_path / name))
+    settings = load_settings(write(tmp_path, shown.replace("\n#\n", "\n\n")), None, {})
+    assert settings.service.host == "0.0.0.0"
+    assert settings.auth.admin_secret == "admin_secret" * 8
 
 
 def test_settings_cannot_be_changed() -> None:

@@ -17,8 +17,8 @@ from typing import Final
 
 import msgspec
 
+from engine.auth_settings import AuthSettings
 from engine.clock import Clock
-from engine.config import AuthSettings
 from engine.service.replies import Reply, problem
 from engine.service.tokens import ANY_SKU, PREFIX, BadToken, Purchase, verify
 

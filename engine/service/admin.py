@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
+from engine.auth_settings import AuthSettings
 from engine.clock import Clock
-from engine.config import AuthSettings
 from engine.cqrs.messages import Event, Rejected, check_id
 from engine.engine import Engine
 from engine.errors import ConfigError, OutcomeUnknown, Overloaded

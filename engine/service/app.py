@@ -13,7 +13,7 @@ from typing import Final
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Router
 
-from engine.errors import EngineClosed, SeckillError
+from engine.errors import EngineClosed, InvalidCommand, SeckillError
 from engine.service.access import Denied
 from engine.service.exposure import is_loopback
 from engine.service.http import Disconnected, Headers, Receive, Scope, Send, read_body, respond
@@ -32,6 +32,10 @@ LENGTH_DIGITS_MAX: Final = 4
 """A body of at most 9,999 bytes, which is below ORDER_BYTES_MAX."""
 
 CLOSING_ALLOWED: Final = frozenset({b"/healthz", b"/readyz", b"/metrics"})
+
+
+class Truncated(Exception):
+    """A reply broke off."""
 
 
 class Application:
@@ -69,7 +73,7 @@ class Application:
             reply = await self._fast(path, scope, receive)
             if reply is None:
                 # Ids may hold any character: handlers decode their own segments.
-                scope["path"] = path.decode("ascii")
+                scope["path"] = _text(path)
                 # With it the router raises what it does not find, and does not reply itself.
                 scope["app"] = self
                 await self._rest(scope, receive, counting)
@@ -84,9 +88,10 @@ class Application:
             reply = failed(error)
         except Exception:
             logger.exception("a request could not be handled: %s", scope["method"])
-            if started:
-                raise
             reply = problem(500, "internal", "Something went wrong here")
+        if started:
+            # The server cuts the connection, so that what was sent is not taken for the whole.
+            raise Truncated(f"a reply that had begun could not be finished: {reply.status}")
         await respond(counting, reply)
 
     async def _fast(self, path: bytes, scope: Scope, receive: Receive) -> Reply | None:
@@ -162,6 +167,13 @@ def _names_this_machine(scope: Scope) -> bool:
     )
     name, colon, port = host.rpartition(":")
     return is_loopback((name if colon and port.isdigit() else host).strip("[]"))
+
+
+def _text(path: bytes) -> str:
+    try:
+        return path.decode()
+    except UnicodeDecodeError:
+        raise InvalidCommand("the path must be percent-encoded UTF-8") from None
 
 
 def _of_http(error: HTTPException) -> Reply:

@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute, Route
 
 from engine.errors import InvalidCommand
 from engine.service.access import Access, Caller
-from engine.service.http import Headers, decode, read_body, required, segment
+from engine.service.http import Headers, decode, read_body, required, segment, whole_number
 from engine.service.replies import Reply
 
 T = TypeVar("T")
@@ -21,8 +21,9 @@ T = TypeVar("T")
 BODY_BYTES_MAX: Final = 65_536
 """Bytes of a body that is no list: a hundred lines of an order need a quarter of it."""
 
-EVENT_STREAM_HEADERS: Final = {
-    "content-type": "text/event-stream; charset=utf-8",
+EVENT_STREAM: Final = "text/event-stream"
+
+STREAM_HEADERS: Final = {
     "cache-control": "no-store",
     # nginx would keep the events back until its buffer is full.
     "x-accel-buffering": "no",
@@ -86,11 +87,12 @@ class Call:
         text = self.text(name)
         if text is None:
             return default
-        if not (text.isascii() and text.isdigit() and least <= int(text[:20]) <= most):
+        found = whole_number(text)
+        if not least <= found <= most:
             raise InvalidCommand(
                 f"{name} must be a whole number from {least:,} to {most:,}, got {text[:40]!a}"
             )
-        return int(text)
+        return found
 
 
 Handler: TypeAlias = Callable[[Call], Awaitable[Reply | AsyncIterator[bytes]]]
@@ -134,17 +136,21 @@ class Raw(Response):
 def routes(operations: Sequence[Operation], access: Access) -> list[BaseRoute]:
     """What the router needs of the operations it leads to."""
     return [
-        Route(each.path, _endpoint(each.handler, access), methods=[each.method])
+        Route(each.path, _endpoint(each, each.handler, access), methods=[each.method])
         for each in operations
         if each.handler is not None
     ]
 
 
-def _endpoint(handler: Handler, access: Access) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(
+    operation: Operation, handler: Handler, access: Access
+) -> Callable[[Request], Awaitable[Response]]:
+    headers = {**STREAM_HEADERS, "content-type": f"{operation.content_type}; charset=utf-8"}
+
     async def endpoint(request: Request) -> Response:
         found = await handler(Call(request, access))
         if isinstance(found, Reply):
             return Raw(found)
-        return StreamingResponse(found, headers=EVENT_STREAM_HEADERS)
+        return StreamingResponse(found, headers=headers)
 
     return endpoint

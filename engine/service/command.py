@@ -6,7 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from engine.config import DEFAULT_ADMIN_SECRET, Settings, load_settings
+from engine.auth_settings import DEFAULT_ADMIN_SECRET
+from engine.config import Settings, load_settings
 from engine.event_loop import run_async
 from engine.runtime import tune_garbage_collector
 from engine.service.logs import set_up_logging

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 
-from engine.config import DEFAULT_ADMIN_SECRET, Settings
+from engine.auth_settings import DEFAULT_ADMIN_SECRET
+from engine.config import Settings
 from engine.errors import ConfigError
 
 

@@ -65,6 +65,8 @@ class Health:
         stopped = engine.stopped()
         lag, reason = 0, ""
         try:
+            # Also where no read model is kept, which `lag` would ask for its place.
+            await engine.reader.read_position(0)
             lag = max((each.commits for each in await engine.queries.lag()), default=0)
         except SeckillError:
             reason = "the store cannot be reached"

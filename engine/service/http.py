@@ -18,6 +18,7 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 TIMEOUT_MS_MAX: Final = 600_000
+DIGITS_MAX: Final = 18
 
 T = TypeVar("T")
 
@@ -56,11 +57,13 @@ class Headers:
         if given is None:
             return None
         text = given.decode("latin-1")
-        if not (text.isascii() and text.isdigit() and 1 <= int(text) <= TIMEOUT_MS_MAX):
+        found = whole_number(text)
+        if not 1 <= found <= TIMEOUT_MS_MAX:
             raise InvalidCommand(
-                f"X-Request-Timeout-Ms must be a whole number from 1 to {TIMEOUT_MS_MAX:,}, got {text!a}"
+                f"X-Request-Timeout-Ms must be a whole number from 1 to {TIMEOUT_MS_MAX:,}, "
+                f"got {text[:40]!a}"
             )
-        return int(text)
+        return found
 
     def command_id(self) -> str | None:
         """The Idempotency-Key, bare or as the quoted string of the IETF draft. Raises InvalidCommand."""
@@ -73,6 +76,14 @@ class Headers:
             return key.decode()
         except UnicodeDecodeError:
             raise InvalidCommand("the Idempotency-Key must be UTF-8") from None
+
+
+def whole_number(text: str) -> int:
+    """What plain digits say; -1 for everything else, and for more of them than anybody needs.
+
+    Python refuses to read thousands of digits, and reading them takes time.
+    """
+    return int(text) if len(text) <= DIGITS_MAX and text.isascii() and text.isdigit() else -1
 
 
 def required(command_id: str | None) -> str:
@@ -93,6 +104,9 @@ async def read_body(receive: Receive, length: bytes | None, bytes_max: int) -> b
     if message["type"] == "http.disconnect":
         raise Disconnected
     body: bytes = message.get("body", b"")
+    # A body without a length may be whole in one piece.
+    if len(body) > bytes_max:
+        raise too_large(bytes_max)
     if not message.get("more_body", False):
         return body
     parts = [body]

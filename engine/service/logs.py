@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any, Final
 
 import structlog
@@ -31,11 +31,26 @@ SECRET_TEXTS: Final = (
 def redact(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Take out what nobody may read in a log. Names are checked, then every text."""
     for name, value in event.items():
-        if name != "event" and SECRET_NAMES.search(name):
-            event[name] = HIDDEN
-        elif isinstance(value, str):
-            event[name] = _without_secrets(value)
+        # What begins with an underscore is structlog's own, and not shown.
+        if not name.startswith("_"):
+            event[name] = _harmless(name, value)
     return event
+
+
+def _harmless(name: str, value: object) -> object:
+    if name != "event" and SECRET_NAMES.search(name):
+        return HIDDEN
+    if isinstance(value, str):
+        return _without_secrets(value)
+    if isinstance(value, int | float | None):
+        return value
+    if isinstance(value, Mapping):
+        return {each: _harmless(str(each), inner) for each, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_harmless("", each) for each in value]
+    shown = repr(value)
+    harmless = _without_secrets(shown)
+    return value if harmless == shown else harmless
 
 
 def _without_secrets(text: str) -> str:

@@ -80,6 +80,12 @@ class OrderLists:
     ) -> Sequence[ReserveOutcome | Reply]:
         if self._gate is None:
             return await self._engine.reserve_many(commands, timeout_ms=timeout_ms)
+        for index, each in enumerate(commands):
+            # The engine sees only what passes, and a list with a malformed order is refused whole.
+            try:
+                each.check()
+            except InvalidCommand as error:
+                raise InvalidCommand(f"command {index} of the list: {error}") from None
         verdicts = await self._gate.check(
             [GateOrder(each.aggregate_id, each.buyer) for each in commands]
         )

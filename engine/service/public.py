@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Annotated, Final
 
 import msgspec
@@ -13,7 +13,7 @@ from engine.engine import Engine
 from engine.errors import InvalidCommand, Overloaded
 from engine.service.access import Access
 from engine.service.buyer_stream import BuyerStreams
-from engine.service.calls import Call, Operation, Parameter
+from engine.service.calls import EVENT_STREAM, Call, Operation, Parameter
 from engine.service.carts import Carts
 from engine.service.lookups import Lookups
 from engine.service.replies import Reply, failed, json_reply
@@ -182,6 +182,7 @@ class Public:
                     "The place in the queue, then the answer (SSE)",
                 ),
                 *({200: None, 400: Problem, 401: Problem, 503: Problem}, self._command_stream),
+                content_type=EVENT_STREAM,
             ),
             Operation(
                 *("GET", "/v1/buyers/{id}/reservations", "A buyer's reservations, newest first"),
@@ -214,6 +215,7 @@ class Public:
                 *({200: None, 400: Problem, 503: Problem}, self._live),
                 parameters=(ONE_SKU, SEEN),
                 who="everybody",
+                content_type=EVENT_STREAM,
             ),
         ]
 
@@ -291,11 +293,3 @@ def _event_id(text: bytes | None) -> int | None:
             f"Last-Event-ID must be the id of an event seen before, got {text[:40]!r}"
         )
     return int(text)
-
-
-def tables(operations: Sequence[Operation]) -> dict[str, list[Operation]]:
-    """The operations by path, in their order."""
-    found: dict[str, list[Operation]] = {}
-    for each in operations:
-        found.setdefault(each.path, []).append(each)
-    return found

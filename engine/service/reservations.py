@@ -45,8 +45,8 @@ class Reservations:
         sku, command_id = split_id(id_)
         outcome = await self._engine.outcome(sku, command_id)
         if outcome.status == "in_doubt":
-            return in_doubt(id_, command_link(*split_id(id_)))
-        if outcome.status == "unknown" or not _may_see(caller, outcome):
+            return in_doubt(id_, command_link(sku, command_id))
+        if outcome.status == "unknown" or not await self._may_see(caller, sku, command_id, outcome):
             return unknown_command()
         if outcome.rejected is not None:
             reason, detail = outcome.rejected.reason, outcome.rejected.detail
@@ -59,8 +59,8 @@ class Reservations:
         sku, command_id = split_id(id_)
         outcome = await self._engine.outcome(sku, command_id)
         if outcome.status == "in_doubt":
-            return in_doubt(id_, command_link(*split_id(id_)))
-        if outcome.status == "unknown" or not _may_see(caller, outcome):
+            return in_doubt(id_, command_link(sku, command_id))
+        if outcome.status == "unknown" or not await self._may_see(caller, sku, command_id, outcome):
             return None
         if outcome.rejected is not None:
             return refused(outcome.rejected)
@@ -78,6 +78,27 @@ class Reservations:
         if found is None or not caller.owns(found.buyer):
             return unknown_reservation()
         return found
+
+    async def _may_see(
+        self, caller: Caller, sku: str, command_id: str, outcome: CommandOutcome
+    ) -> bool:
+        """A buyer sees their own purchase, what was done to it, and why theirs was refused."""
+        purchase = caller.purchase
+        if purchase is None:
+            return True
+        if outcome.rejected is not None:
+            # A refusal names no buyer; the nonce of a token does.
+            return command_id == purchase.nonce
+        event = outcome.events[0]
+        if not isinstance(event, Reserved):
+            of = getattr(event, "reservation_id", None)
+            if of is None:
+                return False
+            events = (await self._engine.outcome(sku, of)).events
+            if not events or not isinstance(events[0], Reserved):
+                return False
+            event = events[0]
+        return caller.owns(event.buyer)
 
     async def _change(
         self,
@@ -113,13 +134,6 @@ class Reservations:
         else:
             state = "paid" if isinstance(answer, Confirmed) else "released"
         return json_reply(msgspec.structs.replace(found, state=state, held_until_ms=until_ms))
-
-
-def _may_see(caller: Caller, outcome: CommandOutcome) -> bool:
-    """A buyer sees their own purchase, and refusals of the command id that their token names."""
-    if caller.purchase is None or outcome.rejected is not None:
-        return True
-    return all(caller.owns(getattr(each, "buyer", "")) for each in outcome.events)
 
 
 def _reservation(sku: str, id_: str, outcome: CommandOutcome) -> Reservation | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import NamedTuple
 
+from engine.auth_settings import DEFAULT_ADMIN_SECRET
 from engine.clock import Clock
-from engine.config import DEFAULT_ADMIN_SECRET
 from engine.engine import Engine
 from engine.gate.gate import Gate
 from engine.service.access import Access

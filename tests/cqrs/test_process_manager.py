@@ -182,9 +182,10 @@ async def test_two_loops_with_the_same_poison_do_not_call_each_other_for_ever() 
         assert before is not None
         assert after is not None
         assert after.revision == before.revision
-        # The one whose checkpoint was moved by the other looks at the letters once more.
+        # The one whose checkpoint was moved by the other looks at the letters once more, and it may
+        # not have begun when the first count was taken.
         again = [each.tried.count("A-0") for each in both]
-        assert all(now - then <= 1 for now, then in zip(again, tried, strict=True))
+        assert all(now - then <= 2 for now, then in zip(again, tried, strict=True))
 
 
 async def test_nothing_to_hand_back_changes_nothing_and_a_race_is_told() -> None:

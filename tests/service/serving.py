@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-from engine.config import DEFAULT_ADMIN_SECRET
+from engine.auth_settings import DEFAULT_ADMIN_SECRET
 from tests.architecture.source_tree import ROOT
 
 STOP_SECONDS_MAX = 20.0

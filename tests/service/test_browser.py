@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_playwright
 
-from engine.config import DEFAULT_ADMIN_SECRET
+from engine.auth_settings import DEFAULT_ADMIN_SECRET
 from engine.testing.mariadb_server import find_program
 from tests.servers import need
 from tests.service.serving import Served, served
