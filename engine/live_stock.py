@@ -18,7 +18,10 @@ Phase: TypeAlias = Literal["open", "paused", "closed"]
 
 
 class StockRow(msgspec.Struct, frozen=True):
-    """A SKU as its table row says: durable, and never behind an answer you got."""
+    """A SKU as its table row says: durable, and never behind an answer you got.
+
+    `reserved` units are held, or sold for good where the sale has no holds.
+    """
 
     sku: str
     phase: Phase

@@ -16,11 +16,12 @@ from engine.cqrs.messages import Event, Rejected, check_id
 from engine.engine import Engine
 from engine.errors import ConfigError, OutcomeUnknown, Overloaded
 from engine.inventory.audit import AuditReport
+from engine.live_stock import StockRow
 from engine.service.auditing import audit_live
 from engine.service.calls import Call, Operation
 from engine.service.csv_export import export
 from engine.service.ids import command_link, make_id
-from engine.service.lookups import sku_view, unknown_sku
+from engine.service.lookups import unknown_sku
 from engine.service.metrics import CONTENT_TYPE, Metrics
 from engine.service.public import KEY, NOT_DONE, OWN_KEY
 from engine.service.replies import Reply, failed, in_doubt, json_reply, refused
@@ -30,7 +31,6 @@ from engine.service.wire import (
     OpenBody,
     Problem,
     QuantityBody,
-    SkuView,
     TokenBody,
     TokenView,
 )
@@ -41,7 +41,7 @@ _open_body = msgspec.json.Decoder(OpenBody)
 _quantity = msgspec.json.Decoder(QuantityBody)
 _token_body = msgspec.json.Decoder(TokenBody)
 
-CHANGED: Final = {200: SkuView, 202: InDoubt, 404: Problem, 409: Problem, 422: Problem, **NOT_DONE}
+CHANGED: Final = {200: StockRow, 202: InDoubt, 404: Problem, 409: Problem, 422: Problem, **NOT_DONE}
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -70,7 +70,7 @@ class Admin:
             ),
             Operation(
                 *("POST", f"{sku}/open", "Put a new SKU on sale"),
-                *({201: SkuView, **CHANGED}, self._open),
+                *({201: StockRow, **CHANGED}, self._open),
                 body=OpenBody,
                 parameters=(OWN_KEY,),
                 who="admin",
@@ -187,7 +187,7 @@ class Admin:
         logger.info("sale %s", what, extra={"sku": sku, "command_id": command_id})
         row = self._engine.live.row(sku)
         assert row is not None, "a SKU that was changed has a row"
-        return json_reply(sku_view(row), status)
+        return json_reply(row, status)
 
     async def _export(self, call: Call) -> AsyncIterator[bytes] | Reply:
         call.admin()

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from engine.engine import Engine
 from engine.errors import InvalidCommand
-from engine.live_stock import StockRow
 from engine.queries import ReservationRow as Row
 from engine.service.access import Caller
 from engine.service.ids import make_id
 from engine.service.replies import Reply, json_reply, problem
-from engine.service.wire import ReservationPage, ReservationRow, SkuPage, SkuView
+from engine.service.wire import ReservationPage, ReservationRow, SkuPage
 
 
 class Lookups:
@@ -22,12 +19,12 @@ class Lookups:
         """GET /v1/skus"""
         rows = self._engine.live.page(after=after, limit=limit + 1)
         more = rows[limit - 1].sku if len(rows) > limit else None
-        return json_reply(SkuPage([sku_view(each) for each in rows[:limit]], more))
+        return json_reply(SkuPage(rows[:limit], more))
 
     def sku(self, sku: str) -> Reply:
         """GET /v1/skus/{sku}"""
         row = self._engine.live.row(sku)
-        return unknown_sku() if row is None else json_reply(sku_view(row))
+        return unknown_sku() if row is None else json_reply(row)
 
     async def of_buyer(self, caller: Caller, buyer: str, after: str | None, limit: int) -> Reply:
         """GET /v1/buyers/{id}/reservations"""
@@ -41,10 +38,6 @@ class Lookups:
         page = rows[:limit]
         cursor = _cursor(page, at_most_us, skip) if len(rows) > limit else None
         return json_reply(ReservationPage([_row(each) for each in page], cursor))
-
-
-def sku_view(row: StockRow) -> SkuView:
-    return msgspec.convert(row, SkuView, from_attributes=True)
 
 
 def unknown_sku() -> Reply:

@@ -11,6 +11,7 @@ from msgspec import Meta
 from engine.cqrs.messages import check_id
 from engine.engine import Engine
 from engine.errors import InvalidCommand, Overloaded
+from engine.live_stock import StockRow
 from engine.service.access import Access
 from engine.service.buyer_stream import BuyerStreams
 from engine.service.calls import EVENT_STREAM, Call, Operation, Parameter
@@ -33,7 +34,6 @@ from engine.service.wire import (
     ReservationPage,
     ReserveBody,
     SkuPage,
-    SkuView,
     TokenReserveBody,
 )
 
@@ -202,7 +202,7 @@ class Public:
             ),
             Operation(
                 *("GET", "/v1/skus/{sku}", "One SKU"),
-                *({200: SkuView, 400: Problem, 404: Problem, 503: Problem}, self._sku),
+                *({200: StockRow, 400: Problem, 404: Problem, 503: Problem}, self._sku),
                 who="everybody",
             ),
             Operation(

@@ -12,7 +12,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from engine.cqrs.messages import ID_LENGTH_MAX
 from engine.inventory.commands import HOLD_SECONDS_MAX, QUANTITY_MAX, STOCK_MAX
-from engine.live_stock import Phase
+from engine.live_stock import StockRow
 
 LIST_ORDERS_MAX: Final = 10_000
 """Orders of one list: more gain nothing, and hold everybody of the list up longer."""
@@ -156,23 +156,10 @@ class OrderView(msgspec.Struct, frozen=True):
     refused: str
 
 
-class SkuView(msgspec.Struct, frozen=True):
-    """A SKU. `reserved` units are held, or sold for good where the sale has no holds."""
-
-    sku: str
-    phase: Phase
-    available: int
-    reserved: int
-    paid: int
-    limit_per_buyer: int
-    hold_seconds: int
-    version: int
-
-
 class SkuPage(msgspec.Struct, frozen=True):
     """`next` is the value of `after` for the next page, null on the last one."""
 
-    skus: list[SkuView]
+    skus: list[StockRow]
     next: str | None
 
 
