@@ -111,7 +111,8 @@ class Parameter(msgspec.Struct, frozen=True):
 class Operation(msgspec.Struct, frozen=True):
     """A method of a path. `replies` maps statuses to the type of the body, None for a stream or text.
 
-    `handler` is None for what is met before the router (app.py). `who` may call it.
+    `handler` is None for what is met before the router (app.py). `who` may call it. With `lines` the
+    body is a list that may also come, and be answered, as lines.
     """
 
     method: str
@@ -123,6 +124,7 @@ class Operation(msgspec.Struct, frozen=True):
     parameters: Sequence[Parameter] = ()
     who: Literal["everybody", "buyer", "shop", "admin"] = "buyer"
     content_type: str = "application/json"
+    lines: bool = False
 
 
 class Raw(Response):

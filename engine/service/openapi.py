@@ -124,7 +124,7 @@ def _operation(operation: Operation, schema_of: dict[Any, Any]) -> dict[str, Any
         schema = bodies[0] if len(bodies) == 1 else {"anyOf": bodies}
         found["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": schema}},
+            "content": {"application/json": {"schema": schema}} | _as_lines(operation),
         }
     return found
 
@@ -136,9 +136,18 @@ def _response(
     if kind is not None:
         media = "application/problem+json" if kind is Problem else "application/json"
         response["content"] = {media: {"schema": schema_of[kind]}}
+        if kind is not Problem:
+            response["content"] |= _as_lines(operation)
     else:
         response["content"] = {operation.content_type: {"schema": {"type": "string"}}}
     return response
+
+
+def _as_lines(operation: Operation) -> dict[str, Any]:
+    if not operation.lines:
+        return {}
+    text = "The items of the list, each as JSON on a line of its own."
+    return {"application/x-ndjson": {"schema": {"type": "string", "description": text}}}
 
 
 def _path_parameters(path: str) -> list[dict[str, Any]]:

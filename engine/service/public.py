@@ -115,6 +115,7 @@ class Public:
                 body=Annotated[list[ListedOrder], Meta(min_length=1, max_length=LIST_ORDERS_MAX)],
                 parameters=(TIMEOUT,),
                 who="shop",
+                lines=True,
             ),
             Operation(
                 *("POST", "/v1/reservations/{id}/confirm", "Say that a reservation was paid"),
