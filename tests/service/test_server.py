@@ -13,19 +13,12 @@ import pytest
 
 from engine.config import ServiceSettings
 from engine.errors import ConfigError
-from engine.service.server import (
-    HEAD_BYTES_MAX,
-    SPARED_SECONDS,
-    SWEEP_SECONDS,
-    Door,
-    Listener,
-    bind,
-    url_of,
-)
+from engine.service.door import SPARED_SECONDS, SWEEP_SECONDS, Door
+from engine.service.server import HEAD_BYTES_MAX, Listener, bind, url_of
 from engine.testing.virtual_clock import VirtualClock, settle
 from tests.service.api import Api, serving
 
-GET = b"GET /healthz HTTP/1.1\r\nhost: test\r\n\r\n"
+GET = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
 
 class Wire:
@@ -110,7 +103,7 @@ async def test_requests_are_answered_one_after_the_other_on_one_connection() -> 
         wire = await served.connect()
         body = b'{"buyer":"alice"}'
         await wire.send(
-            b"POST /v1/skus/PHONE/reservations HTTP/1.1\r\nhost: test\r\nidempotency-key: 1\r\n"
+            b"POST /v1/skus/PHONE/reservations HTTP/1.1\r\nhost: localhost\r\nidempotency-key: 1\r\n"
             b"content-length: %d\r\n\r\n%s" % (len(body), body)
         )
         status, headers, content = await wire.reply()
@@ -186,7 +179,7 @@ async def test_a_head_beyond_its_limit_is_431() -> None:
         assert served.door.closed == {"head_bytes_max": 1}
         fits = await served.connect()
         await fits.send(b"GET /healthz HTTP/1.1\r\nx: " + b"a" * (HEAD_BYTES_MAX - 100))
-        await fits.send(b"\r\nhost: test\r\n\r\n")
+        await fits.send(b"\r\nhost: localhost\r\n\r\n")
         assert (await fits.reply())[0] == 200
 
 
@@ -195,7 +188,7 @@ async def test_a_body_is_no_part_of_the_head() -> None:
         wire = await served.connect()
         body = json.dumps([{"id": "1", "sku": "NONE", "buyer": "a"}]).encode().ljust(100_000)
         await wire.send(
-            b"POST /v1/reservations:batch HTTP/1.1\r\nhost: test\r\ncontent-length: 100000\r\n\r\n"
+            b"POST /v1/reservations:batch HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100000\r\n\r\n"
             + body
             + GET
         )
@@ -301,7 +294,7 @@ async def test_what_is_not_http_is_400_and_closed(sent: bytes) -> None:
 async def test_an_odd_request_line_is_no_error_of_the_server(line: bytes, status: int) -> None:
     async with listening() as served:
         wire = await served.connect()
-        await wire.send(line + b"\r\nhost: test\r\nconnection: close\r\n\r\n")
+        await wire.send(line + b"\r\nhost: localhost\r\nconnection: close\r\n\r\n")
         assert (await wire.rest()).startswith(b"HTTP/1.1 %d " % status)
 
 
