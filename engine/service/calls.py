@@ -153,6 +153,9 @@ def _endpoint(
         found = await handler(Call(request, access))
         if isinstance(found, Reply):
             return Raw(found)
+        if request.method == "HEAD":
+            # Nobody reads the events, and there is no end to them.
+            return Response(headers=headers)
         return StreamingResponse(found, headers=headers)
 
     return endpoint

@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 
 from engine.cqrs.query_side.query_side import Lag
 from engine.engine import Engine
+from engine.errors import SeckillError
 from engine.service.tally import Tally
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST.encode()
@@ -36,7 +37,8 @@ SECONDS_BOUNDS: Final = (
 
 
 class ServiceCollector(Collector):
-    """Reads an engine and the service around it. `lags` are set before a scrape."""
+    """Reads an engine and the service around it. `lags` are set before a scrape, empty while they
+    cannot be read."""
 
     def __init__(self, engine: Engine, tally: Tally) -> None:
         self._engine = engine
@@ -167,8 +169,11 @@ class Metrics:
         GCCollector(registry=self._registry)
 
     async def render(self) -> bytes:
-        """Raises StoreUnavailable when how far behind read models are cannot be read."""
-        self._collector.lags = await self._engine.queries.lag()
+        """Everything as text; without lags while the store cannot be read."""
+        try:
+            self._collector.lags = await self._engine.queries.lag()
+        except SeckillError:
+            self._collector.lags = ()
         return generate_latest(self._registry)
 
 

@@ -52,6 +52,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._refused = False
         self._head_bytes = 0
         self._in_head = True
+        self._ended = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         door = self._door
@@ -77,9 +78,11 @@ class LimitedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._refused or self.transport.is_closing():
             return
+        self._ended = False
         super().data_received(data)
         if self._in_head:
-            self._head_bytes += len(data)
+            # What came in one piece with the end of another request is not its head alone.
+            self._head_bytes += 0 if self._ended else len(data)
             if self._head_bytes > HEAD_BYTES_MAX:
                 self._door.closed["head_bytes_max"] += 1
                 self.give_up(TOO_LONG)
@@ -97,6 +100,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
+        self._ended = True
         self._door.arriving.pop(self, None)
         super().on_message_complete()
         if (order := self._order) is not None and order[0] is self.cycle:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from engine.errors import StoreUnavailable
 from engine.gate.gate import GateStatistics
 from engine.service.tally import Tally
 from engine.testing.virtual_clock import settle
@@ -126,6 +128,21 @@ async def test_how_far_read_models_are_behind_is_told_for_each_of_them() -> None
         assert names == {each.name for each in await api.engine.queries.lag()}
         assert "orders" in names
         assert set(behind.values()) == {0}
+
+
+async def test_counters_are_told_also_while_the_store_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with serving(read_models=True) as api:
+        await sell(api)
+
+        async def gone() -> None:
+            raise StoreUnavailable("gone")
+
+        monkeypatch.setattr(api.engine.queries, "lag", gone)
+        _, samples = await scrape(api)
+        assert by(samples, "seckill_commands_total")["accepted"] > 0
+        assert not any(name == "seckill_lag_commits" for name, _ in samples)
 
 
 async def test_no_label_names_a_buyer_a_sku_or_an_order_and_series_stay_few() -> None:

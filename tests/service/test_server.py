@@ -183,6 +183,20 @@ async def test_a_head_beyond_its_limit_is_431() -> None:
         assert (await fits.reply())[0] == 200
 
 
+async def test_a_head_that_follows_a_large_body_in_one_piece_is_not_taken_for_a_long_one() -> None:
+    async with listening() as served:
+        wire = await served.connect()
+        body = b"[" + b" " * (2 * HEAD_BYTES_MAX)
+        await wire.send(
+            b"POST /v1/reservations:batch HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n"
+            % len(body)
+        )
+        await wire.send(body + b"GET /healthz HTTP/1.1\r\nhost: local")
+        assert (await wire.reply())[0] == 400
+        await wire.send(b"host\r\n\r\n")
+        assert (await wire.reply())[0] == 200
+
+
 async def test_a_body_is_no_part_of_the_head() -> None:
     async with listening() as served:
         wire = await served.connect()

@@ -254,3 +254,11 @@ async def test_beyond_so_many_readers_one_more_is_told_to_come_later(
     async with live() as api, reading(api):
         reply = await api.public.get("/v1/stream")
         assert (reply.status, reply.reason) == (503, "overloaded")
+
+
+async def test_who_asks_for_the_head_of_a_stream_gets_that_and_no_stream() -> None:
+    async with live() as api:
+        reply = await api.public.send("HEAD", "/v1/stream")
+        assert (reply.status, reply.content) == (200, b"")
+        assert reply.headers["content-type"].startswith("text/event-stream")
+        assert api.service.stream.readers == 0
