@@ -214,7 +214,11 @@ class Engine:
         if reacting.cancelled():
             raise OutcomeUnknown(order_id)
         await reacting
-        order = await self.queries.order(order_id)
+        try:
+            order = await self.queries.order(order_id)
+        except StoreUnavailable as error:
+            # It is placed by now, and "unavailable" would say that nothing happened.
+            raise OutcomeUnknown(order_id) from error
         assert order is not None, "an order that was placed has events"
         return order
 

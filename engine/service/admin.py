@@ -14,17 +14,17 @@ from engine.auth_settings import AuthSettings
 from engine.clock import Clock
 from engine.cqrs.messages import Event, Rejected, check_id
 from engine.engine import Engine
-from engine.errors import ConfigError, OutcomeUnknown, Overloaded
+from engine.errors import ConfigError, OutcomeUnknown
 from engine.inventory.audit import AuditReport
 from engine.live_stock import StockRow
 from engine.service.auditing import audit_live
-from engine.service.calls import Call, Operation
+from engine.service.calls import Call, Operation, Parameter
 from engine.service.csv_export import export
 from engine.service.ids import command_link, make_id
 from engine.service.lookups import unknown_sku
 from engine.service.metrics import CONTENT_TYPE, Metrics
-from engine.service.public import KEY, NOT_DONE, OWN_KEY
-from engine.service.replies import Reply, failed, in_doubt, json_reply, refused
+from engine.service.public import KEY, KEY_TEXT, NOT_DONE
+from engine.service.replies import Reply, in_doubt, json_reply, problem, refused
 from engine.service.tokens import Purchase, sign
 from engine.service.wire import (
     InDoubt,
@@ -41,7 +41,18 @@ _open_body = msgspec.json.Decoder(OpenBody)
 _quantity = msgspec.json.Decoder(QuantityBody)
 _token_body = msgspec.json.Decoder(TokenBody)
 
-CHANGED: Final = {200: StockRow, 202: InDoubt, 404: Problem, 409: Problem, 422: Problem, **NOT_DONE}
+NEW_KEY: Final = Parameter(
+    *("Idempotency-Key", "header", KEY.kind), f"{KEY_TEXT} Left out, a new one is drawn."
+)
+AUDIT_RETRY_MS: Final = 5_000
+SKU_CHANGED: Final = {
+    200: StockRow,
+    202: InDoubt,
+    404: Problem,
+    409: Problem,
+    422: Problem,
+    **NOT_DONE,
+}
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -70,26 +81,26 @@ class Admin:
             ),
             Operation(
                 *("POST", f"{sku}/open", "Put a new SKU on sale"),
-                *({201: StockRow, **CHANGED}, self._open),
+                *({201: StockRow, **SKU_CHANGED}, self._open),
                 body=OpenBody,
-                parameters=(OWN_KEY,),
+                parameters=(NEW_KEY,),
                 who="admin",
             ),
             self._with_quantity(f"{sku}/restock", "Add units", self._restock),
             self._with_quantity(f"{sku}/withdraw", "Take unsold units out", self._withdraw),
             Operation(
-                *("POST", f"{sku}/pause", "Stop selling until resumed", CHANGED, self._pause),
-                parameters=(OWN_KEY,),
+                *("POST", f"{sku}/pause", "Stop selling until resumed", SKU_CHANGED, self._pause),
+                parameters=(NEW_KEY,),
                 who="admin",
             ),
             Operation(
-                *("POST", f"{sku}/resume", "Go on selling", CHANGED, self._resume),
-                parameters=(OWN_KEY,),
+                *("POST", f"{sku}/resume", "Go on selling", SKU_CHANGED, self._resume),
+                parameters=(NEW_KEY,),
                 who="admin",
             ),
             Operation(
-                *("POST", f"{sku}/close", "End the sale for good", CHANGED, self._close),
-                parameters=(OWN_KEY,),
+                *("POST", f"{sku}/close", "End the sale for good", SKU_CHANGED, self._close),
+                parameters=(NEW_KEY,),
                 who="admin",
             ),
             Operation(
@@ -118,7 +129,7 @@ class Admin:
 
     def _with_quantity(self, path: str, summary: str, handler: Any) -> Operation:
         return Operation(
-            *("POST", path, summary, {**CHANGED, 413: Problem}, handler),
+            *("POST", path, summary, {**SKU_CHANGED, 413: Problem}, handler),
             body=QuantityBody,
             parameters=(KEY,),
             who="admin",
@@ -200,8 +211,10 @@ class Admin:
     async def _audit(self, call: Call) -> Reply:
         call.admin()
         if self._auditing.locked():
-            # Each reads every event there is.
-            return failed(Overloaded(1, 1, 1.0))
+            return problem(
+                *(503, "audit_running", "An audit is running", "try again when it has ended"),
+                retry_after_ms=AUDIT_RETRY_MS,
+            )
         async with self._auditing:
             report = await audit_live(self._engine)
         logger.info("audit", extra={"ok": report.ok})

@@ -1,7 +1,7 @@
 """The ASGI application of one listener: the order path first, everything else through Starlette.
 
-Every reply goes out through `Application`, which turns what is raised into problems, counts statuses,
-and says no to everybody once the service is closing.
+Every reply to a whole request is made here: what is raised becomes a problem, statuses are counted, and
+everybody is told no once the service is closing. What is no whole request is refused by server.py.
 """
 
 from __future__ import annotations

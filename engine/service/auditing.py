@@ -1,15 +1,18 @@
 """The audit of a store that is being sold from, in a process of its own.
 
 It replays every event there is: on the event loop nobody would be sold anything meanwhile, and a thread
-would take half of the interpreter from the sale.
+would take half of the interpreter from the sale. `python -m engine.service.auditing` reads the store's URL
+from its input, where nobody can list it, and prints the report as JSON.
 """
 
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+import sys
+from asyncio.subprocess import DEVNULL, PIPE
 from typing import Final
+
+import msgspec
 
 from engine.engine import Engine
 from engine.errors import SeckillError, StoreUnavailable
@@ -17,37 +20,50 @@ from engine.inventory.audit import AuditReport, audit
 from engine.runtime import open_read_models, open_reader
 
 IN_MEMORY: Final = "memory:"
+FAILED_CODE: Final = 1
 
 
 async def audit_live(engine: Engine) -> AuditReport:
-    """Audit what is durable now, with the read models. Raises StoreUnavailable."""
+    """Audit what is durable now, with the read models. Raises StoreUnavailable.
+
+    Cancelled, it ends the process.
+    """
     url = engine.settings.store.url
     if url == IN_MEMORY:
         # Nobody else can read it, and it is for trying things out.
         return await audit(engine.reader)
-    pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", __name__), stdin=PIPE, stdout=PIPE, stderr=DEVNULL
+    )
     try:
-        found = await asyncio.get_running_loop().run_in_executor(pool, _audit, url)
+        printed, _ = await process.communicate(url.encode())
     finally:
-        # Its end is not waited for: that would block the event loop.
-        pool.shutdown(wait=False, cancel_futures=True)
-    if isinstance(found, str):
-        raise StoreUnavailable(f"the audit could not read the store: {found}")
-    return found
+        if process.returncode is None:
+            process.kill()
+    if process.returncode:
+        why = printed.decode(errors="replace").strip() or f"it ended with {process.returncode}"
+        raise StoreUnavailable(f"the audit could not read the store: {why}")
+    return msgspec.json.decode(printed, type=AuditReport)
 
 
-def _audit(url: str) -> AuditReport | str:
-    """The report, or why there is none; the URL comes through a pipe, where nobody lists it."""
-
-    async def run() -> AuditReport:
-        reader = await open_reader(url)
-        try:
-            async with open_read_models(url) as read_models:
-                return await audit(reader, None, read_models)
-        finally:
-            await reader.close()
-
+async def _audit(url: str) -> AuditReport:
+    reader = await open_reader(url)
     try:
-        return asyncio.run(run())
+        async with open_read_models(url) as read_models:
+            return await audit(reader, None, read_models)
+    finally:
+        await reader.close()
+
+
+def main() -> int:
+    """Read a URL, print a report. Returns the exit code."""
+    try:
+        sys.stdout.buffer.write(msgspec.json.encode(asyncio.run(_audit(sys.stdin.read()))))
     except SeckillError as error:
-        return str(error)
+        sys.stdout.write(str(error))
+        return FAILED_CODE
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -15,14 +15,18 @@ import msgspec
 
 from engine.clock import Clock
 from engine.errors import SeckillError
-from engine.service.access import Caller
+from engine.live_stock import LiveStock
+from engine.service.access import Caller, Denied
 from engine.service.ids import split_id
-from engine.service.replies import Reply, failed
+from engine.service.replies import Reply, failed, too_many_readers
 from engine.service.reservations import Reservations, unknown_command
 from engine.service.waiting import LOOK_SECONDS, Waiting
 
 UNKNOWN_LOOKS_MAX: Final = 20
 """Five seconds for a POST that was sent at the same time to arrive."""
+
+READERS_MAX: Final = 10_000
+"""Each looks four times a second, for a few microseconds."""
 
 LOOKS_MAX: Final = 2_400
 """Ten minutes, which is the longest time a request may name."""
@@ -43,19 +47,34 @@ class Result(msgspec.Struct, frozen=True):
 
 
 class BuyerStreams:
-    def __init__(self, waiting: Waiting, reservations: Reservations, clock: Clock) -> None:
+    def __init__(
+        self, live: LiveStock, waiting: Waiting, reservations: Reservations, clock: Clock
+    ) -> None:
         self._waiting = waiting
         self._reservations = reservations
         self._clock = clock
+        self._live = live
         self._closed = False
+        self.readers = 0
 
     def open(self, caller: Caller, id_: str) -> AsyncIterator[bytes]:
-        """The stream of one command. Raises InvalidCommand for what is no id."""
+        """The stream of one command. Raises InvalidCommand for what is no id, Denied when too many
+        are open."""
         split_id(id_)
+        if self.readers >= READERS_MAX:
+            raise Denied(too_many_readers())
         return self.read(caller, id_)
 
     async def read(self, caller: Caller, id_: str) -> AsyncIterator[bytes]:
         """The events of one command, ending with its result."""
+        self.readers += 1
+        try:
+            async for event in self._look(caller, id_):
+                yield event
+        finally:
+            self.readers -= 1
+
+    async def _look(self, caller: Caller, id_: str) -> AsyncIterator[bytes]:
         told: QueuePlace | None = None
         unknown = 0
         for _ in range(LOOKS_MAX):
@@ -88,6 +107,9 @@ class BuyerStreams:
         return QueuePlace(place.position, max(0, place.position - 1))
 
     async def _answer(self, caller: Caller, id_: str) -> Reply | None:
+        if not self._live.may_know(*split_id(id_)):
+            # Known without a question in the queue, which ids that somebody made up would fill.
+            return None
         try:
             return await self._reservations.answer(caller, id_)
         except SeckillError as error:

@@ -138,10 +138,16 @@ class Raw(Response):
 def routes(operations: Sequence[Operation], access: Access) -> list[BaseRoute]:
     """What the router needs of the operations it leads to."""
     return [
-        Route(each.path, _endpoint(each, each.handler, access), methods=[each.method])
+        Route(
+            each.path, _endpoint(each, each.handler or _met_before, access), methods=[each.method]
+        )
         for each in operations
-        if each.handler is not None
     ]
+
+
+async def _met_before(_: Call) -> Reply:
+    """Stands for what is met before the router, so that other methods of its path are 405."""
+    raise AssertionError("an order came to the router")
 
 
 def _endpoint(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Final
 from urllib.parse import quote
 
 from engine.cqrs.messages import Rejected, check_id
 from engine.engine import Engine
-from engine.errors import InvalidCommand, OutcomeUnknown
+from engine.errors import InvalidCommand, OutcomeUnknown, SeckillError
 from engine.inventory.order import Order
 from engine.inventory.order_messages import OrderPaidTooLate
 from engine.service.ids import derived_id
 from engine.service.replies import Reply, in_doubt, json_reply, problem, refused
 from engine.service.wire import OrderLine, OrderView, PlaceOrderBody
+
+logger = logging.getLogger(__name__)
 
 TIMEOUT_MS: Final = 10_000
 
@@ -63,7 +66,7 @@ class Carts:
                 *(409, "paid_too_late", "The order had ended before it was paid"),
                 "its units may be sold to others: refund the buyer",
             )
-        return await self.get(order_id)
+        return await self._changed(order_id)
 
     async def cancel(self, order_id: str, command_id: str | None) -> Reply:
         """POST /v1/orders/{id}/cancel"""
@@ -75,7 +78,15 @@ class Carts:
             return in_doubt(order_id, _link(order_id))
         if isinstance(answer, Rejected):
             return refused(answer)
-        return await self.get(order_id)
+        return await self._changed(order_id)
+
+    async def _changed(self, order_id: str) -> Reply:
+        """The order after a change that is durable, whatever goes wrong while it is looked up."""
+        try:
+            return await self.get(order_id)
+        except SeckillError as error:
+            logger.warning("an order was changed and cannot be read now: %s", error)
+            return in_doubt(order_id, _link(order_id))
 
 
 def _link(order_id: str) -> str:

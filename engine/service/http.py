@@ -30,10 +30,14 @@ class Disconnected(Exception):
 class Headers:
     """The headers of a request by name; of one that is there twice the last counts."""
 
-    __slots__ = ("_found",)
+    __slots__ = ("_found", "_keys")
 
     def __init__(self, scope: Scope) -> None:
-        self._found: dict[bytes, bytes] = dict(scope["headers"])
+        sent = scope["headers"]
+        self._found: dict[bytes, bytes] = dict(sent)
+        self._keys = 1
+        if len(self._found) != len(sent):
+            self._keys = sum(name == b"idempotency-key" for name, _ in sent)
 
     @property
     def authorization(self) -> bytes | None:
@@ -70,6 +74,8 @@ class Headers:
         key = self._found.get(b"idempotency-key")
         if key is None:
             return None
+        if self._keys > 1:
+            raise InvalidCommand("send one Idempotency-Key, not several")
         if len(key) > 1 and key[0] == key[-1] == 0x22:
             key = key[1:-1]
         try:

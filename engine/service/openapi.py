@@ -34,11 +34,12 @@ Sells scarce stock to a crowd. An order is answered only after it is durable.
 * `Idempotency-Key` is the command id: sent again with the same request it gets its first answer.
 * 409 is a definite no. 503 means that nothing happened; try again after `retry_after_ms`.
 * 202 means that it is not known yet: ask `Location`, or send the request again with the same key.
+* A connection is told 400, 408, 431 or 503 as plain text when there is no whole request to answer.
 * A list holds up to {LIST_ORDERS_MAX:,} orders, as a JSON array or as lines (application/x-ndjson).
 """
 
-TOO_LONG: Final = (408, 431)
-"""Said by the connection itself, before there is a request."""
+ALWAYS: Final = {500: Problem}
+"""What every operation may answer, and should not."""
 
 
 def openapi_operation(operations: Sequence[Operation]) -> Operation:
@@ -113,7 +114,7 @@ def _operation(operation: Operation, schema_of: dict[Any, Any]) -> dict[str, Any
         ],
         "responses": {
             str(status): _response(operation, status, kind, schema_of)
-            for status, kind in sorted(operation.replies.items())
+            for status, kind in sorted({**ALWAYS, **operation.replies}.items())
         },
     }
     if operation.who != "everybody":

@@ -52,24 +52,25 @@ class Orders:
 
     def begin(self, headers: Headers, raw_sku: bytes, body: bytes, done: Done) -> None:
         """Reserve for one buyer; `done` is called once with the reply, whatever happens."""
+        refusal: Reply | None = None
         try:
             command = self._command(headers, raw_sku, body)
             timeout_ms = headers.timeout_ms()
             if self._gate is None:
                 self._submit(command, timeout_ms, done)
-                return
-            command.check()
-            passing = self._pass_gate(self._gate, command, timeout_ms, done)
-            task = asyncio.create_task(passing)
-            self._at_gate.add(task)
-            task.add_done_callback(self._at_gate.discard)
+            else:
+                command.check()
+                self._ask(self._gate, command, timeout_ms, done)
         except Denied as denied:
-            done(denied.reply)
+            refusal = denied.reply
         except SeckillError as error:
-            done(failed(error))
+            refusal = failed(error)
         except Exception:
             logger.exception("an order could not be handled")
-            done(INTERNAL)
+            refusal = INTERNAL
+        # Not within the `try`: what goes wrong while replying is no reason to reply once more.
+        if refusal is not None:
+            done(refusal)
 
     def _command(self, headers: Headers, raw_sku: bytes, body: bytes) -> Reserve:
         caller = self._access.caller(headers.authorization)
@@ -83,6 +84,11 @@ class Orders:
         future = self._submit_to_engine(command, timeout_ms=timeout_ms)
         future.add_done_callback(partial(_answer, command, done))
 
+    def _ask(self, gate: Gate, command: Reserve, timeout_ms: int | None, done: Done) -> None:
+        task = asyncio.create_task(self._pass_gate(gate, command, timeout_ms, done))
+        self._at_gate.add(task)
+        task.add_done_callback(self._at_gate.discard)
+
     async def _pass_gate(
         self, gate: Gate, command: Reserve, timeout_ms: int | None, done: Done
     ) -> None:
@@ -91,34 +97,39 @@ class Orders:
             sku = command.aggregate_id
             verdict = (await gate.check([GateOrder(sku, command.buyer)]))[0]
             stopped = gate_reply(self._engine, verdict, sku, command.id)
-            if stopped is not None:
-                done(stopped)
-                return
-            self._submit(command, timeout_ms, done)
+            if stopped is None:
+                self._submit(command, timeout_ms, done)
         except SeckillError as error:
-            done(failed(error))
+            stopped = failed(error)
         except Exception:
             logger.exception("an order could not be handled")
-            done(INTERNAL)
+            stopped = INTERNAL
+        if stopped is not None:
+            done(stopped)
 
 
 def _answer(command: Reserve, done: Done, future: asyncio.Future[list[Outcome]]) -> None:
     """Tell the buyer what became of the order. Called when it is durable, or surely is not."""
     try:
-        outcome = future.result()[0]
-        if type(outcome) is tuple:
-            done(reserved(command.aggregate_id, outcome[0]))  # type: ignore[arg-type]
-        elif isinstance(outcome, Rejected):
-            done(refused(outcome))
-        elif isinstance(outcome, OutcomeUnknown):
-            sku, command_id = command.aggregate_id, command.id
-            done(in_doubt(make_id(sku, command_id), command_link(sku, command_id)))
-        else:
-            assert isinstance(outcome, SeckillError)
-            done(failed(outcome))
+        reply = _reply_to(command, future.result()[0])
     except Exception:
         logger.exception("an order could not be answered")
-        done(INTERNAL)
+        sku, command_id = command.aggregate_id, command.id
+        # It may well be done: whoever asks again is told.
+        reply = in_doubt(make_id(sku, command_id), command_link(sku, command_id))
+    done(reply)
+
+
+def _reply_to(command: Reserve, outcome: Outcome) -> Reply:
+    sku = command.aggregate_id
+    if type(outcome) is tuple:
+        return reserved(sku, outcome[0])  # type: ignore[arg-type]
+    if isinstance(outcome, Rejected):
+        return refused(outcome)
+    if isinstance(outcome, OutcomeUnknown):
+        return in_doubt(make_id(sku, command.id), command_link(sku, command.id))
+    assert isinstance(outcome, SeckillError)
+    return failed(outcome)
 
 
 def gate_reply(engine: Engine, verdict: Verdict, sku: str, command_id: str) -> Reply | None:

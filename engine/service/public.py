@@ -10,14 +10,14 @@ from msgspec import Meta
 
 from engine.cqrs.messages import check_id
 from engine.engine import Engine
-from engine.errors import InvalidCommand, Overloaded
+from engine.errors import InvalidCommand
 from engine.live_stock import StockRow
 from engine.service.access import Access
 from engine.service.buyer_stream import BuyerStreams
 from engine.service.calls import EVENT_STREAM, Call, Operation, Parameter
 from engine.service.carts import Carts
 from engine.service.lookups import Lookups
-from engine.service.replies import Reply, failed, json_reply
+from engine.service.replies import Reply, json_reply, too_many_readers
 from engine.service.reservations import Reservations
 from engine.service.stream import READERS_MAX, Stream
 from engine.service.wire import (
@@ -43,10 +43,11 @@ PageSize = Annotated[int, Meta(ge=1, le=1_000)]
 
 PAGE_MAX: Final = 1_000
 
-KEY = Parameter(
+KEY_TEXT: Final = "The command id: the same id with the same request always gets the same answer."
+KEY = Parameter("Idempotency-Key", "header", Key, KEY_TEXT, required=True)
+TOKEN_KEY = Parameter(
     *("Idempotency-Key", "header", Key),
-    "The command id: the same id with the same request always gets the same answer.",
-    required=True,
+    f"{KEY_TEXT} Required, but with a purchase token, whose nonce it is.",
 )
 OWN_KEY = Parameter(
     *("Idempotency-Key", "header", Key),
@@ -103,7 +104,7 @@ class Public:
                 *("POST", "/v1/skus/{sku}/reservations", "Reserve units of one SKU: all or none"),
                 {**reserved, 403: Problem, 413: Problem, 429: Problem, **NOT_DONE},
                 body=ReserveBody | TokenReserveBody,
-                parameters=(KEY, TIMEOUT),
+                parameters=(TOKEN_KEY, TIMEOUT),
             ),
             Operation(
                 *(
@@ -282,7 +283,7 @@ class Public:
         if sku is not None:
             check_id("SKU", sku)
         if self._stream.readers >= READERS_MAX:
-            return failed(Overloaded(self._stream.readers, READERS_MAX, 1.0))
+            return too_many_readers()
         return self._stream.read(sku, _event_id(call.headers.last_event_id))
 
 

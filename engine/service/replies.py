@@ -132,6 +132,13 @@ def too_fast(retry_after_seconds: float) -> Reply:
     )
 
 
+def too_many_readers() -> Reply:
+    """Told to whoever would open one stream more than there may be."""
+    return problem(
+        *(503, "too_many_readers", "Too many streams are open"), retry_after_ms=shed_ms()
+    )
+
+
 def describe(error: SeckillError) -> tuple[int, str, str]:
     """The status, reason and title of an error that is not OutcomeUnknown."""
     for kind, status, reason, title in ERRORS:

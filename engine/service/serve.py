@@ -12,23 +12,24 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, closing, contextmanager
 from typing import Final
 
-from engine.clock import SystemClock
+from engine.clock import Clock, SystemClock
 from engine.config import Settings
 from engine.gate.feed import GateFeed
 from engine.runtime import open_engine, open_gate
 from engine.service.door import Door
 from engine.service.exposure import check_exposure
 from engine.service.gate_source import LiveSource
-from engine.service.server import Listener, bind, url_of
+from engine.service.server import BACKLOG, Listener, bind, url_of
 from engine.service.service import Service, Urls
 
 logger = logging.getLogger(__name__)
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+AGAIN_SECONDS: Final = 1.0
 
 
 async def serve(settings: Settings, started: Callable[[Urls], None]) -> None:
@@ -41,53 +42,64 @@ async def serve(settings: Settings, started: Callable[[Urls], None]) -> None:
     clock = SystemClock()
     own = settings.service
     async with AsyncExitStack() as opened:
-        addresses = [
-            bind(own.host, own.port, "service.port"),
-            bind(own.admin_host, own.admin_port, "service.admin_port"),
-        ]
-        for each in addresses:
-            opened.callback(each.close)
-        urls = Urls(*map(url_of, addresses))
+        public = opened.enter_context(closing(bind(own.host, own.port, "service.port")))
+        admin = opened.enter_context(
+            closing(bind(own.admin_host, own.admin_port, "service.admin_port"))
+        )
+        urls = Urls(url_of(public), url_of(admin))
         engine = await opened.enter_async_context(open_engine(settings, clock=clock))
         gate = await opened.enter_async_context(open_gate(settings, clock))
         service = Service(engine, gate, clock, urls)
-        doors = [Door(own, clock), Door(own, clock)]
-        service.tally.doors = doors
-        beside = [
-            asyncio.create_task(service.run(), name="live-page"),
-            *(asyncio.create_task(each.sweep(), name="sweep") for each in doors),
-        ]
+        doors = service.tally.doors = (Door(own, clock), Door(own, clock))
+        beside = [("live-page", service.run), *(("sweep", each.sweep) for each in doors)]
         if gate is not None:
             feed = GateFeed(gate, LiveSource(engine), settings.gate, clock)
-            beside.append(asyncio.create_task(feed.run(), name="gate-feed"))
-        opened.push_async_callback(_cancel, beside)
-        apps = (service.public, service.admin)
+            beside.append(("gate-feed", feed.run))
+        tasks = [asyncio.create_task(_keep_running(*each, clock)) for each in beside]
+        opened.push_async_callback(_cancel, tasks)
         listeners = [
-            Listener(app, address, own, door)
-            for app, address, door in zip(apps, addresses, doors, strict=True)
+            Listener(service.public, public, own, doors[0]),
+            Listener(service.admin, admin, own, doors[1]),
         ]
         with _told_to_stop() as told:
-            serving = [
-                asyncio.create_task(each.run_until_told(), name="listener") for each in listeners
-            ]
+            serving = [asyncio.create_task(each.run_until_told()) for each in listeners]
+            opened.push_async_callback(_end, listeners, serving)
+            for each in (public, admin):
+                # Who is told the URLs may come at once, before the listeners have had their turn.
+                each.listen(BACKLOG)
             logger.info("serving", extra=urls._asdict())
             started(urls)
             # A listener that ends by itself takes the other one with it.
             await asyncio.wait([told, *serving], return_when=asyncio.FIRST_COMPLETED)
-            await _drain(service, listeners, own.drain_delay_seconds)
-            await asyncio.gather(*serving)
+            await _drain(service, own.drain_delay_seconds)
+            await _end(listeners, serving)
         logger.info("everybody is answered; the engine closes")
     logger.info("closed")
 
 
-async def _drain(service: Service, listeners: Sequence[Listener], delay_seconds: float) -> None:
+async def _drain(service: Service, delay_seconds: float) -> None:
     logger.info("draining")
     service.drain()
     if delay_seconds:
         await asyncio.sleep(delay_seconds)
     service.stop_taking()
+
+
+async def _end(listeners: Sequence[Listener], serving: Sequence[asyncio.Task[None]]) -> None:
+    """Close the listeners once everybody is answered. Idempotent."""
     for each in listeners:
         each.should_exit = True
+    await asyncio.gather(*serving)
+
+
+async def _keep_running(name: str, work: Callable[[], Awaitable[None]], clock: Clock) -> None:
+    """Run what is to run beside the listeners; what fails is begun anew, and the sale goes on."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            logger.exception("%s failed and is begun anew", name)
+        await clock.sleep(AGAIN_SECONDS)
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:

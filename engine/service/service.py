@@ -48,7 +48,9 @@ class Service:
         self.tally = Tally(gate)
         about = _about(engine, urls)
         self.stream = Stream(engine, about, clock)
-        self._buyer_streams = BuyerStreams(Waiting(engine.live, clock), Reservations(engine), clock)
+        self._buyer_streams = BuyerStreams(
+            engine.live, Waiting(engine.live, clock), Reservations(engine), clock
+        )
         public = Public(engine, access, self.stream, self._buyer_streams, about)
         admin = Admin(engine, Metrics(engine, self.tally), auth, clock)
         self.health = Health(engine, self.tally)

@@ -5,7 +5,7 @@
 
 The nonce is the command id of the purchase, so sending a token twice is a repeat and gets the first
 answer: nothing has to be remembered to make it work once. Two keys may be valid at a time, so that
-they can be changed while tokens are out. SKU `*` stands for every SKU.
+they can be changed while tokens are out. SKU `*` stands for every SKU, once each.
 """
 
 from __future__ import annotations

@@ -208,7 +208,7 @@ async def test_an_audit_proves_the_sale_and_one_at_a_time_does() -> None:
         await api.public.reserve("PHONE", "alice", key="1")
         first = api.admin.start("POST", "/v1/admin/audit")
         second = await api.admin.post("/v1/admin/audit")
-        assert (second.status, second.reason) == (503, "overloaded")
+        assert (second.status, second.reason) == (503, "audit_running")
         assert "retry-after" in second.headers
         reply = await first.reply()
         assert (reply.status, reply.body["ok"]) == (200, True)

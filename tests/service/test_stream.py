@@ -253,7 +253,7 @@ async def test_beyond_so_many_readers_one_more_is_told_to_come_later(
     monkeypatch.setattr(public, "READERS_MAX", 1)
     async with live() as api, reading(api):
         reply = await api.public.get("/v1/stream")
-        assert (reply.status, reply.reason) == (503, "overloaded")
+        assert (reply.status, reply.reason) == (503, "too_many_readers")
 
 
 async def test_who_asks_for_the_head_of_a_stream_gets_that_and_no_stream() -> None:

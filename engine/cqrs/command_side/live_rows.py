@@ -7,9 +7,12 @@ only after they are durable.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from engine.cqrs.event_store import EventReader, NewCommit, RowChange, Table, Value
+
+logger = logging.getLogger(__name__)
 
 RowKey = tuple[str, str]
 """(table, key)"""
@@ -58,7 +61,11 @@ class LiveRows:
         if keys:
             for changed, news in self._watchers:
                 changed.update(keys)
-                news()
+                try:
+                    news()
+                except Exception:
+                    # Who watches must not stop who sells.
+                    logger.exception("somebody who watches the stock failed")
 
     def _change(self, change: RowChange) -> None:
         rows = self._tables[change.table]
