@@ -236,7 +236,14 @@ def init(
 @app.command()
 def serve(
     config: options.Config = None,
-    store_url: options.StoreUrl = None,
+    store_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="sqlite:PATH, mysql://user:password@host:port/database or memory: (lost at exit). "
+            "Default sqlite:seckill.db.",
+        ),
+    ] = None,
     host: Annotated[
         str | None, typer.Option(metavar="HOST", help="Where buyers come in. Default 127.0.0.1.")
     ] = None,

@@ -11,6 +11,7 @@ import difflib
 import os
 import re
 import tomllib
+import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias
@@ -225,7 +226,8 @@ def load_settings(
         key = _name_key(where)
         shown = key in merged and key not in SECRET_KEYS and not key.startswith("auth.")
         got = f"; got {merged[key]!r}" if shown else ""
-        raise ConfigError(f"setting {key}: {where.split(' - at ')[0]}{got}") from None
+        what = where.split(" - at ")[0]
+        raise ConfigError(f"setting {key}: {what}{_allowed(key)}{got}") from None
     auth = check_secrets(settings.auth)
     return _check_relations(msgspec.structs.replace(settings, auth=auth))
 
@@ -291,6 +293,16 @@ def _check_gate(gate: GateSettings) -> None:
             f"hour: a buyer would be told to wait so long ({gate.orders_burst_max:,} at "
             f"{gate.orders_per_second_max:g} a second)"
         )
+
+
+def _allowed(key: str) -> str:
+    """The values a setting may have, where they can be listed."""
+    section = known_keys().get(key)
+    if section is None:
+        return ""
+    kind = typing.get_type_hints(section)[key.split(".")[1]]
+    values = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
+    return f"; allowed: {', '.join(map(str, values))}" if values else ""
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

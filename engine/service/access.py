@@ -74,7 +74,11 @@ class Access:
                 raise Denied(_unauthorized(str(error))) from None
         if self._shop_secret and _same(secret, self._shop_secret):
             return TRUSTED
-        raise Denied(_unauthorized("the secret is wrong"))
+        raise Denied(
+            _unauthorized(
+                "it is neither a purchase token (v1...) nor the secret of the shop's backend"
+            )
+        )
 
     def shop(self, authorization: bytes | None) -> None:
         """Let only the shop's backend pass. Raises Denied."""

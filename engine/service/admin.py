@@ -20,7 +20,7 @@ from engine.live_stock import StockRow
 from engine.service.auditing import audit_live
 from engine.service.calls import Call, Operation, Parameter
 from engine.service.csv_export import export
-from engine.service.ids import command_link, make_id
+from engine.service.ids import check_sku, command_link, make_id
 from engine.service.lookups import unknown_sku
 from engine.service.metrics import CONTENT_TYPE, Metrics
 from engine.service.public import KEY, KEY_TEXT, NOT_DONE
@@ -142,6 +142,7 @@ class Admin:
     async def _open(self, call: Call) -> Reply:
         call.admin()
         sku, body = call.path("sku"), await call.body(_open_body)
+        check_sku(sku)
         id_ = _id(call)
         opening = self._engine.open_sale(
             sku,

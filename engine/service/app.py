@@ -182,4 +182,7 @@ def _of_http(error: HTTPException) -> Reply:
         reply = problem(405, "method_not_allowed", "This method is not for that path")
         allowed = (error.headers or {}).get("Allow", "")
         return reply._replace(headers=[*reply.headers, (b"allow", allowed.encode())])
-    return problem(error.status_code, "not_found", "There is nothing at this path")
+    return problem(
+        *(error.status_code, "not_found", "There is nothing at this path"),
+        "buyers and the operator have listeners of their own; /v1/openapi.json lists the paths",
+    )

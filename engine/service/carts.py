@@ -11,7 +11,7 @@ from engine.engine import Engine
 from engine.errors import InvalidCommand, OutcomeUnknown, SeckillError
 from engine.inventory.order import Order
 from engine.inventory.order_messages import OrderPaidTooLate
-from engine.service.ids import derived_id
+from engine.service.ids import check_sku, derived_id
 from engine.service.replies import Reply, in_doubt, json_reply, problem, refused
 from engine.service.wire import OrderLine, OrderView, PlaceOrderBody
 
@@ -28,6 +28,8 @@ class Carts:
 
     async def place(self, order_id: str, body: PlaceOrderBody, timeout_ms: int | None) -> Reply:
         """POST /v1/orders"""
+        for each in body.lines:
+            check_sku(each.sku)
         lines = {each.sku: each.quantity for each in body.lines}
         if len(lines) < len(body.lines):
             raise InvalidCommand("each SKU may be in one line of an order only")

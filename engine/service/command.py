@@ -54,9 +54,10 @@ def run_service(flags: ServeFlags) -> None:
 def _print_where(settings: Settings, urls: Urls) -> None:
     default = settings.auth.admin_secret == DEFAULT_ADMIN_SECRET
     secret = f"the default one, {DEFAULT_ADMIN_SECRET}" if default else "the one you have set"
+    page = "the page /, " if settings.service.public_dashboard else ""
     with printing() as console:
         for line in (
-            f"Buyers    {urls.public}      the page /, the API /v1 (described by /v1/openapi.json)",
+            f"Buyers    {urls.public}      {page}the API /v1 (described by /v1/openapi.json)",
             f"Operator  {urls.admin}      the page with controls, /metrics; secret: {secret}",
             f"Store     {settings.store.url.split('@')[-1]}",
             "Ctrl-C stops taking orders, answers those that were taken, and closes.",

@@ -10,8 +10,14 @@ from engine.errors import ConfigError
 
 
 def check_exposure(settings: Settings) -> None:
-    """Raise ConfigError when others than this machine could do what only its user may."""
+    """Raise ConfigError for listeners that clash, or when others than this machine could do what only
+    its user may."""
     service, auth = settings.service, settings.auth
+    if service.port and service.port == service.admin_port and service.host == service.admin_host:
+        raise ConfigError(
+            f"service.port and service.admin_port are both {service.port}: buyers and the operator "
+            "come in at ports of their own; choose another one, or 0 for one that is free"
+        )
     if auth.mode == "none" and not auth.allow_open and not is_loopback(service.host):
         raise ConfigError(
             f'auth.mode is "none", so anybody who reaches {service.host} could buy in any name: set '

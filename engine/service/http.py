@@ -137,6 +137,8 @@ def too_large(bytes_max: int) -> Denied:
 
 def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     """Raises InvalidCommand saying where and what."""
+    if not body:
+        raise InvalidCommand("the body is empty; send a JSON object")
     try:
         return decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:

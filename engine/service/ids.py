@@ -27,6 +27,14 @@ def _quoted(sku: str) -> tuple[str, str]:
     return once, quote(once, safe="")
 
 
+def check_sku(sku: str) -> None:
+    """Raises InvalidCommand for a SKU that cannot be named over HTTP."""
+    if ":" in sku:
+        raise InvalidCommand(
+            f"a SKU over HTTP has no colon, which ends it in ids such as PHONE:alice-1; got {sku!a}"
+        )
+
+
 def make_id(sku: str, command_id: str) -> str:
     """`PHONE:alice-1`; what is not plain in the SKU is percent-encoded."""
     return f"{_quoted(sku)[0]}:{command_id}"
@@ -41,6 +49,7 @@ def split_id(text: str) -> tuple[str, str]:
         )
     sku = unquote(sku)
     check_id("SKU", sku)
+    check_sku(sku)
     check_id("command id", command_id)
     return sku, command_id
 

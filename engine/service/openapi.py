@@ -34,9 +34,27 @@ Sells scarce stock to a crowd. An order is answered only after it is durable.
 * `Idempotency-Key` is the command id: sent again with the same request it gets its first answer.
 * 409 is a definite no. 503 means that nothing happened; try again after `retry_after_ms`.
 * 202 means that it is not known yet: ask `Location`, or send the request again with the same key.
+* `reason` of a problem is one of a fixed list: sold_out, over_limit, paused, closed, unknown_sku for an order;
+  already_paid, already_released, already_extended, hold_expired (refund the buyer), no_holds, belongs_to_order,
+  unknown_reservation for a reservation; not_reserved, ended, paid_too_late (refund the buyer), order_refused,
+  unknown_order for an order over several SKUs; already_open, not_paused, not_enough_left, stock_too_large for the
+  operator; invalid, unauthorized, command_id_reused, too_fast, too_large for a request; overloaded,
+  deadline_exceeded, closing, store_unavailable, partition_lost, conflict, halted for the service.
+* /v1/admin and /metrics are on the operator's listener, everything else is on the buyers'.
+* Streams are server-sent events. /v1/stream: one `snapshot` {{id, at_ms, about, skus, history}}, then a `point`
+  {{id, at_ms, decided, accepted, refused, latency_ms, ..., skus}} four times a second at most; with `sku` points are
+  {{id, at_ms, skus}}. /v1/commands/{{id}}/stream: `queue` {{position, ahead}}, then one `result` {{status, body}}.
+* Times are milliseconds since 1970 and end in `_ms`; `events` are as stored, whose times are microseconds (`_us`).
 * A connection is told 400, 408, 431 or 503 as plain text when there is no whole request to answer.
 * A list holds up to {LIST_ORDERS_MAX:,} orders, as a JSON array or as lines (application/x-ndjson).
 """
+
+HEADERS_OF: Final = {
+    201: ("Location",),
+    202: ("Location", "Retry-After"),
+    429: ("Retry-After",),
+    503: ("Retry-After",),
+}
 
 ALWAYS: Final = {500: Problem}
 """What every operation may answer, and should not."""
@@ -134,6 +152,8 @@ def _response(
     operation: Operation, status: int, kind: Any, schema_of: dict[Any, Any]
 ) -> dict[str, Any]:
     response: dict[str, Any] = {"description": HTTPStatus(status).phrase}
+    if names := HEADERS_OF.get(status):
+        response["headers"] = {name: {"schema": {"type": "string"}} for name in names}
     if kind is not None:
         media = "application/problem+json" if kind is Problem else "application/json"
         response["content"] = {media: {"schema": schema_of[kind]}}

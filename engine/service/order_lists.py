@@ -20,7 +20,7 @@ from engine.inventory.commands import Reserve
 from engine.inventory.events import Reserved
 from engine.service.access import Access
 from engine.service.http import Headers, Receive, Scope, decode, read_body
-from engine.service.ids import make_id
+from engine.service.ids import check_sku, make_id
 from engine.service.orders import gate_reply
 from engine.service.replies import STATUS_OF_REASON, Reply, describe, failed
 from engine.service.wire import LIST_ORDERS_MAX, ListedOrder, ListedOutcome
@@ -113,6 +113,8 @@ def _decode_lines(body: bytes) -> list[ListedOrder]:
 def _commands(orders: Sequence[ListedOrder]) -> list[Reserve]:
     if not 1 <= len(orders) <= LIST_ORDERS_MAX:
         raise InvalidCommand(f"a list holds 1 to {LIST_ORDERS_MAX:,} orders, got {len(orders):,}")
+    for each in orders:
+        check_sku(each.sku)
     return [Reserve(each.id, each.sku, each.buyer, each.quantity) for each in orders]
 
 

@@ -23,7 +23,7 @@ from engine.inventory.events import Reserved
 from engine.inventory.stock import SOLD_OUT
 from engine.service.access import TRUSTED, Access, Caller, Denied
 from engine.service.http import Headers, decode, required, segment
-from engine.service.ids import command_link, make_id, reservation_link
+from engine.service.ids import check_sku, command_link, make_id, reservation_link
 from engine.service.replies import Reply, encode_json, failed, in_doubt, problem, refused, too_fast
 from engine.service.wire import Reservation, ReserveBody, TokenReserveBody
 
@@ -75,6 +75,7 @@ class Orders:
     def _command(self, headers: Headers, raw_sku: bytes, body: bytes) -> Reserve:
         caller = self._access.caller(headers.authorization)
         sku = segment(raw_sku)
+        check_sku(sku)
         if caller is TRUSTED:
             order = decode(_by_name, body)
             return Reserve(required(headers.command_id()), sku, order.buyer, order.quantity)

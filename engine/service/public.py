@@ -17,7 +17,7 @@ from engine.service.buyer_stream import BuyerStreams
 from engine.service.calls import EVENT_STREAM, Call, Operation, Parameter
 from engine.service.carts import Carts
 from engine.service.lookups import Lookups
-from engine.service.replies import Reply, json_reply, too_many_readers
+from engine.service.replies import Reply, json_reply, problem, too_many_readers
 from engine.service.reservations import Reservations
 from engine.service.stream import READERS_MAX, Stream
 from engine.service.wire import (
@@ -94,8 +94,9 @@ class Public:
         self._carts = Carts(engine)
         self._lookups = Lookups(engine)
 
-    def operations(self) -> list[Operation]:
-        return [*self._selling(), *self._carts_operations(), *self.looking()]
+    def operations(self, *, figures: bool) -> list[Operation]:
+        """With `figures` buyers may see those of the whole sale, else the stock of a SKU at a time."""
+        return [*self._selling(), *self._carts_operations(), *self.looking(figures=figures)]
 
     def _selling(self) -> list[Operation]:
         reserved = {201: Reservation, 202: InDoubt, 404: Problem, 409: Problem, 422: Problem}
@@ -130,7 +131,11 @@ class Public:
                 parameters=(OWN_KEY,),
             ),
             Operation(
-                *("POST", "/v1/reservations/{id}/extend", "Hold a reservation for as long again"),
+                *(
+                    "POST",
+                    "/v1/reservations/{id}/extend",
+                    "Hold a reservation for the sale's time, counted from now; once",
+                ),
                 *(CHANGED, self._extend),
                 parameters=(OWN_KEY,),
             ),
@@ -165,10 +170,10 @@ class Public:
             ),
         ]
 
-    def looking(self) -> list[Operation]:
+    def looking(self, *, figures: bool) -> list[Operation]:
         found = {404: Problem, **NOT_DONE}
         return [
-            *self.live(),
+            *self.live(figures=figures),
             Operation(
                 *("GET", "/v1/reservations/{id}", "A reservation as it is now"),
                 *({200: Reservation, 202: InDoubt, **found}, self._reservation),
@@ -193,7 +198,7 @@ class Public:
             ),
         ]
 
-    def live(self) -> list[Operation]:
+    def live(self, *, figures: bool) -> list[Operation]:
         """What pages show; also on the operator's listener."""
         return [
             Operation(
@@ -214,7 +219,10 @@ class Public:
             ),
             Operation(
                 *("GET", "/v1/stream", "Stock and figures as they change (SSE)"),
-                *({200: None, 400: Problem, 503: Problem}, self._live),
+                *(
+                    {200: None, 400: Problem, 404: Problem, 503: Problem},
+                    self._live if figures else self._live_of_one,
+                ),
                 parameters=(ONE_SKU, SEEN),
                 who="everybody",
                 content_type=EVENT_STREAM,
@@ -277,6 +285,14 @@ class Public:
 
     async def _tell_about(self, _: Call) -> Reply:
         return json_reply(self._about)
+
+    async def _live_of_one(self, call: Call) -> AsyncIterator[bytes] | Reply:
+        if call.text("sku") is None:
+            return problem(
+                *(404, "figures_hidden", "The figures of the whole sale are the operator's"),
+                "ask for one SKU, as in /v1/stream?sku=PHONE",
+            )
+        return await self._live(call)
 
     async def _live(self, call: Call) -> AsyncIterator[bytes] | Reply:
         sku = call.text("sku")

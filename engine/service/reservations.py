@@ -125,7 +125,7 @@ class Reservations:
         if isinstance(answer, HoldExpired):
             return problem(
                 *(409, "hold_expired", "The reservation was given back before it was paid"),
-                "its time was up and the units may be sold to others: refund the buyer",
+                "its units are for sale again, and may be sold to others: refund the buyer",
             )
         state: State = "held"
         until_ms: int | None = None

@@ -23,7 +23,7 @@ from engine.runtime import open_engine, open_gate
 from engine.service.door import Door
 from engine.service.exposure import check_exposure
 from engine.service.gate_source import LiveSource
-from engine.service.server import BACKLOG, Listener, bind, url_of
+from engine.service.server import Listener, bind, listen, url_of
 from engine.service.service import Service, Urls
 
 logger = logging.getLogger(__name__)
@@ -64,9 +64,9 @@ async def serve(settings: Settings, started: Callable[[Urls], None]) -> None:
         with _told_to_stop() as told:
             serving = [asyncio.create_task(each.run_until_told()) for each in listeners]
             opened.push_async_callback(_end, listeners, serving)
-            for each in (public, admin):
-                # Who is told the URLs may come at once, before the listeners have had their turn.
-                each.listen(BACKLOG)
+            # Who is told the URLs may come at once, before the listeners have had their turn.
+            listen(public, "service.port")
+            listen(admin, "service.admin_port")
             logger.info("serving", extra=urls._asdict())
             started(urls)
             # A listener that ends by itself takes the other one with it.

@@ -231,6 +231,16 @@ def bind(host: str, port: int, key: str) -> socket.socket:
     return sock
 
 
+def listen(sock: socket.socket, key: str) -> None:
+    """Take connections from now on. Raises ConfigError naming the setting `key`."""
+    try:
+        sock.listen(BACKLOG)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {url_of(sock)}: {error.strerror}; choose another {key}"
+        ) from None
+
+
 def url_of(sock: socket.socket) -> str:
     """`http://127.0.0.1:8080`"""
     host, port = sock.getsockname()[:2]

@@ -57,14 +57,15 @@ class Service:
         pages = Pages()
 
         health = self.health.operations()
-        api = [*public.operations(), *admin.operations(), *health]
+        buying = public.operations(figures=service.public_dashboard)
+        api = [*buying, *admin.operations(), *health]
         document = openapi_operation(api)
         static = [pages.static(), document]
-        for_buyers: list[Operation] = [*public.operations(), *health, *static, pages.shop()]
+        for_buyers: list[Operation] = [*buying, *health, *static, pages.shop()]
         if service.public_dashboard:
             for_buyers.append(pages.dashboard())
         for_operators = [
-            *(*admin.operations(), *public.live(), *health, *static),
+            *(*admin.operations(), *public.live(figures=True), *health, *static),
             pages.dashboard(),
         ]
         self.operations = [*api, document]

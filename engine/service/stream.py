@@ -52,6 +52,14 @@ class Snapshot(msgspec.Struct, frozen=True):
     history: list[Point]
 
 
+class SkuPoint(msgspec.Struct, frozen=True):
+    """What a reader of one SKU is told: buyers need no more, and a sale may keep its figures."""
+
+    id: int
+    at_ms: int
+    skus: list[LiveSku]
+
+
 class Kept(NamedTuple):
     """A point of the history: without its rows, and encoded with them; which SKUs changed in it."""
 
@@ -165,13 +173,13 @@ class Stream:
         return missed[::-1]
 
     def _newest_of(self, sku: str) -> bytes:
-        """The newest point with the row of one SKU, made once for all who look at it."""
+        """The newest row of one SKU, made once for all who look at it."""
         event = self._of_sku.get(sku)
         if event is None:
             row, live = self._engine.live.row(sku), self._engine.live
             skus = [] if row is None else [live_sku(row, live)]
-            point = msgspec.structs.replace(self._points[-1].point, skus=skus)
-            event = self._of_sku[sku] = _event("point", point)
+            newest = self._points[-1].point
+            event = self._of_sku[sku] = _event("point", SkuPoint(newest.id, newest.at_ms, skus))
         return event
 
     async def _wait(self, news: asyncio.Event) -> None:
@@ -197,5 +205,5 @@ class Stream:
         self._lag_commits = max((each.commits for each in lags), default=0)
 
 
-def _event(kind: str, record: Point | Snapshot) -> bytes:
+def _event(kind: str, record: Point | SkuPoint | Snapshot) -> bytes:
     return b"event: %s\nid: %d\ndata: %s\n\n" % (kind.encode(), record.id, encode(record))

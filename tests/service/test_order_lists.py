@@ -41,10 +41,10 @@ def outcomes(reply: Reply) -> list[dict[str, Any]]:
 async def test_each_order_of_a_list_has_its_own_outcome_in_the_order_of_the_list(form: str) -> None:
     async with serving() as api:
         await api.open("PHONE", 3, hold_seconds=600)
-        await api.open("a:b", 1)
+        await api.open("a b", 1)
         orders = [
             order("1"),
-            order("2", "a:b"),
+            order("2", "a b"),
             order("3", "NONE"),
             order("4", quantity=9),
             order("1"),

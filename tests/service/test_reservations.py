@@ -69,7 +69,7 @@ REFUSALS = [
         ["release"],
         "confirm",
         "hold_expired",
-        "its time was up and the units may be sold to others: refund the buyer",
+        "its units are for sale again, and may be sold to others: refund the buyer",
     ),
 ]
 
