@@ -62,27 +62,34 @@ export class Admin {
     this.onChange();
   }
 
-  /** One command for a SKU. Repeated while its outcome is open it carries the same key as before. */
+  /** One command for a SKU. Repeated while its outcome is open it carries the same key as before.
+   *  Gives whether it was such a repetition. */
   async command(sku, action, body) {
     const what = JSON.stringify([sku, action, body]);
-    const key = this.pendingKeys.get(what) ?? newKey();
+    const pending = this.pendingKeys.get(what);
+    const key = pending ?? newKey();
     this.pendingKeys.set(what, key);
     try {
-      const view = await requestJson(skuPath(sku, action), {
+      await requestJson(skuPath(sku, action), {
         method: "POST", body, headers: { ...this.#headers(), "Idempotency-Key": key },
       });
       this.pendingKeys.delete(what);
-      return view;
+      // A sale that was resumed may be paused again: that is no repetition of an earlier pause.
+      const opposite = { pause: "resume", resume: "pause" }[action];
+      this.pendingKeys.delete(JSON.stringify([sku, opposite, body]));
+      return { repeated: pending !== undefined };
     } catch (error) {
       if (error instanceof NoAnswer) {
         throw new NoAnswer("No answer arrived, so it may or may not be done. " +
-          "Look at the figures before you try again.", { cause: error });
+          "Do the same again to ask; it is done once.", { cause: error });
       }
       if (error instanceof InDoubt) {
         throw new InDoubt(`${error.message} Do the same again to ask; it is done once.`,
           { cause: error });
       }
-      if (error.status < 500) this.pendingKeys.delete(what);
+      // Being sent away at the door tells nothing of an earlier try.
+      const undecided = error.status >= 500 || (pending && [401, 408, 429].includes(error.status));
+      if (!undecided) this.pendingKeys.delete(what);
       throw this.#explained(error);
     }
   }

@@ -1,5 +1,5 @@
-// Five uPlot charts over the same minutes. The legend of each shows the newest values, or
-// those under the pointer; it is text, so it is also what a screen reader finds.
+// Five uPlot charts over the same minutes. The legend of each shows the headline's values, or
+// those of the second under the pointer; it is text, so it is also what a screen reader finds.
 
 import { WINDOW_SECONDS } from "./history.js";
 import { byId, clock, count, decimal, element, setText } from "./format.js";
@@ -41,11 +41,18 @@ export class Charts {
     this.box = box;
     this.charts = [];
     this.entries = [];
+    this.now = null;
     this.title = byId("charts-title");
     this.#build();
     // Canvas colours are read once, so another colour scheme means new charts.
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#build());
     new ResizeObserver(() => this.charts.forEach((chart) => chart.resize())).observe(box);
+  }
+
+  /** The figures of the headline, which the legends repeat: two of one name must not differ. */
+  show(now) {
+    this.now = now;
+    for (const chart of this.charts) chart.show(now);
   }
 
   draw(entries) {
@@ -60,6 +67,7 @@ export class Charts {
     this.box.replaceChildren();
     this.charts = CHARTS.map((description) => new Chart(this.box, description));
     this.draw(this.entries);
+    this.show(this.now);
   }
 }
 
@@ -67,6 +75,7 @@ class Chart {
   constructor(box, description) {
     this.description = description;
     this.entries = [];
+    this.now = null;
     this.place = element("div", { class: "plot", "aria-hidden": "true" });
     const caption = element("figcaption", {}, element("strong", { text: description.title }));
     this.outputs = description.series.map(([name, , colour]) => {
@@ -83,6 +92,11 @@ class Chart {
     this.plot = new uPlot(this.#options(), this.#data(), this.place);
   }
 
+  show(now) {
+    this.now = now;
+    this.#legend();
+  }
+
   draw(entries) {
     this.entries = entries;
     this.plot.setData(this.#data());
@@ -94,9 +108,9 @@ class Chart {
   }
 
   #legend() {
-    const index = this.plot?.cursor.idx ?? this.entries.length - 1;
+    const pointedAt = this.entries[this.plot?.cursor.idx];
     for (const [number, [, field]] of this.description.series.entries()) {
-      const value = this.entries[index]?.[field];
+      const value = (pointedAt ?? this.now)?.[field];
       setText(this.outputs[number], this.description.format(value ?? NaN));
     }
   }

@@ -74,9 +74,10 @@ export class Controls {
   #manageDialog() {
     const answer = byId("manage-answer");
     const command = async (button, action, done, body) => {
-      const view = await this.#run(answer, button, () =>
+      const sent = await this.#run(answer, button, () =>
         this.admin.command(this.sku, action, body));
-      if (view) say(answer, done, "good");
+      if (!sent) return;
+      say(answer, sent.repeated ? `${done} Counted once, with the try before.` : done, "good");
     };
     const form = byId("quantity-form");
     form.addEventListener("submit", (event) => {

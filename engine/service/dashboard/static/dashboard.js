@@ -42,7 +42,9 @@ function onPoint(point) {
 }
 
 function showFigures() {
-  headline.show(history.headline(), about);
+  const now = history.headline();
+  headline.show(now, about);
+  charts.show(now);
   controls.refresh();
   showEmpty();
   if (Date.now() - drawnAt < DRAW_MS_MIN) return;

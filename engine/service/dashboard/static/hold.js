@@ -1,6 +1,6 @@
 // A reservation that is held for its buyer: followed until it is paid or given back.
 
-import { quote, request, requestJson } from "./http.js";
+import { request, requestJson } from "./http.js";
 
 const ASK_MS = 5000;
 // The payment arrives at the shop and not here, so the page asks for it now and then.
@@ -70,7 +70,7 @@ export class Hold {
   }
 
   #path() {
-    const id = this.reservation.id ?? `${quote(this.purchase.sku)}:${this.purchase.attempt.key}`;
+    const id = this.reservation.id ?? this.purchase.id;
     return `/v1/reservations/${encodeURIComponent(id)}`;
   }
 

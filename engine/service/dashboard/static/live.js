@@ -1,7 +1,8 @@
 // One connection to /v1/stream that comes back by itself and never hides that it is gone.
 
 const SILENCE_MS_MAX = 5000;
-// The server sends a point at least once a second: five missed ones are no accident.
+// Of the whole sale the server sends a point at least once a second: five missed ones are no
+// accident.
 
 const RETRY_MS_MIN = 1000;
 const RETRY_MS_MAX = 15000;
@@ -10,11 +11,13 @@ export class Live {
   /**
    * onSnapshot(data) and onPoint(data) get the events; onState("live" | "lost", ageSeconds) is
    * told once a second how old the newest event is. ageSeconds is null before the first one.
+   * After `silenceMsMax` without an event the connection is taken for dead and made anew.
    */
-  constructor(url, { onSnapshot, onPoint, onState }) {
+  constructor(url, { onSnapshot, onPoint, onState, silenceMsMax = SILENCE_MS_MAX }) {
     this.url = url;
     this.handlers = { snapshot: onSnapshot, point: onPoint };
     this.onState = onState;
+    this.silenceMsMax = silenceMsMax;
     this.heardAt = null;
     this.failures = 0;
     this.watch = setInterval(() => this.#check(), 1000);
@@ -39,6 +42,8 @@ export class Live {
   #connect() {
     this.source?.close();
     this.triedAt = Date.now();
+    // All pages hear the last event in the same moment; they must not come back in one as well.
+    this.patienceMs = this.silenceMsMax * (1 + Math.random() / 2);
     const source = new EventSource(this.url);
     this.source = source;
     for (const [name, handle] of Object.entries(this.handlers)) {
@@ -67,13 +72,11 @@ export class Live {
   #check() {
     if (this.paused) return;
     const silentSince = Math.max(this.heardAt ?? 0, this.triedAt);
-    const silent = Date.now() - silentSince > SILENCE_MS_MAX;
-    if (silent) this.onState("lost", this.#age());
-    // A connection can die without an error, for instance when a network is switched off.
-    if (silent && this.source.readyState === EventSource.OPEN) this.#connect();
-    else if (!silent && this.source.readyState !== EventSource.OPEN) {
-      this.onState("lost", this.#age());
-    }
+    const silent = Date.now() - silentSince > this.patienceMs;
+    if (this.source.readyState !== EventSource.OPEN) this.onState("lost", this.#age());
+    // A connection can die without an error, for instance when a network is switched off. If so
+    // the new one is not open a second later; if not, nothing was lost and nobody is alarmed.
+    else if (silent) this.#connect();
   }
 
   #age() {

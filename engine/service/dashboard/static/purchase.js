@@ -17,21 +17,32 @@ const QUEUE_AFTER_MS = 300;
 
 export class Purchase {
   /**
-   * `name` tells purchases of one product apart in the storage. headers() gives what authorises the buyer; onState(state)
-   * is told every change.
+   * `name` tells purchases of one product apart in the storage. headers() gives what authorises
+   * the buyer; onState(state) is told every change.
    */
   constructor(sku, { name, headers, onState }) {
     this.sku = sku;
     this.headers = headers;
     this.onState = onState;
-    this.storedAs = `seckill.purchase.${name}`;
-    this.attempt = JSON.parse(stored.get(this.storedAs) ?? "null");
     this.turn = 0; // a new turn makes whatever still waits for an old one fall silent
+    this.use(name);
   }
 
-  /** `id` of the command and of its reservation, as one path segment. */
+  /** The purchase of another name, as far as it has come; what became of the last one stays stored. */
+  use(name) {
+    this.stop();
+    this.storedAs = `seckill.purchase.${name}`;
+    this.attempt = JSON.parse(stored.get(this.storedAs) ?? "null");
+  }
+
+  /** The id of the command and of its reservation, as the API and so the shop's support know it. */
+  get id() {
+    return `${quote(this.sku)}:${this.attempt.key}`;
+  }
+
+  /** The id as one path segment. */
   get path() {
-    return encodeURIComponent(`${quote(this.sku)}:${this.attempt.key}`);
+    return encodeURIComponent(this.id);
   }
 
   /** `key` is given where a purchase token fixes it. */

@@ -10,11 +10,13 @@ import { stored } from "./stored.js";
 import { Token } from "./token.js";
 
 const BUYER = "seckill.buyer";
+const SILENCE_MS_MAX = 60_000;
+// Of one product only changes are told, and the heartbeats between them no page can see.
+
 const sku = decodeURIComponent(location.pathname.split("/")[2] ?? "");
 const token = new Token(sku);
 const purchase = new Purchase(sku, {
-  // A new token is a new purchase, whatever became of the last one.
-  name: `${sku}.${token.commandId() ?? ""}`,
+  name: purchaseName(),
   headers: () => token.headers(),
   onState: show,
 });
@@ -46,7 +48,8 @@ function start() {
   });
   addEventListener("hashchange", () => token.takeFromAddress() && location.reload());
   setInterval(tick, 250);
-  const live = new Live(`/v1/stream?sku=${encodeURIComponent(sku)}`, { onSnapshot, onPoint, onState });
+  const url = `/v1/stream?sku=${encodeURIComponent(sku)}`;
+  const live = new Live(url, { onSnapshot, onPoint, onState, silenceMsMax: SILENCE_MS_MAX });
   // A browser has six connections to a server for all its tabs: hidden tabs give theirs back.
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) live.pause();
@@ -54,6 +57,11 @@ function start() {
   });
   askAbout();
   if (purchase.attempt) purchase.resume();
+}
+
+/** A new token is a new purchase, whatever became of the last one. */
+function purchaseName() {
+  return `${sku}.${token.commandId() ?? ""}`;
 }
 
 /** Buying must not depend on the stream, which is the first to be turned away in a rush. */
@@ -133,7 +141,11 @@ function showForm() {
 
 function submit() {
   const typed = byId("token").value.trim();
-  if (typed) token.text = typed;
+  if (typed) {
+    token.text = typed;
+    // Where a reload looks for it, which finds the token in the storage.
+    purchase.use(purchaseName());
+  }
   byId("token").value = "";
   const byToken = about.auth === "token";
   const buyer = byToken ? null : byId("buyer").value.trim();
@@ -164,7 +176,7 @@ function show(next) {
   setText(byId("outcome-title"), shown.title);
   setText(byId("outcome-text"), shown.text ?? "");
   setText(byId("outcome-problem"), next.problem ?? "");
-  setText(byId("order-number"), purchase.attempt ? `Order number ${purchase.attempt.key}` : "");
+  setText(byId("order-number"), purchase.attempt ? `Order number ${purchase.id}` : "");
   showActions((shown.actions ?? []).filter((name) => isOffered(name, next)));
   tick();
   showForm();

@@ -3,7 +3,7 @@
 import { byId, count, element, setText, sum, words } from "./format.js";
 
 const ROWS_AT_FIRST = 50;
-const SORT_MS = 5000;
+const RANK_MS_MIN = 5000;
 // Rows that change places more often cannot be read, nor hit with the pointer.
 
 /** Where the units of a product are. Without holds a reserved unit is sold, with them it is held. */
@@ -30,26 +30,27 @@ export class SkuTable {
     this.rows = new Map(); // sku -> the newest row of the stream
     this.activity = new Map(); // sku -> orders of late, fading
     this.lines = new Map(); // sku -> its <tr> and cells
-    this.order = [];
+    this.ranking = []; // every SKU, in the order of the rows
     this.limit = ROWS_AT_FIRST;
-    this.sortedAt = 0;
+    this.rankedAt = -Infinity;
+    this.box = byId("table-box");
     this.body = byId("rows");
     this.search = byId("search");
-    this.search.addEventListener("input", () => this.#sort());
+    this.search.addEventListener("input", () => this.#show());
     byId("show-more").addEventListener("click", () => {
       this.limit += ROWS_AT_FIRST;
-      this.#sort();
+      this.#show();
     });
   }
 
   replace(rows) {
     this.rows = new Map(rows.map((row) => [row.sku, row]));
     for (const sku of this.lines.keys()) if (!this.rows.has(sku)) this.lines.delete(sku);
-    this.#sort();
+    this.#rank();
+    this.#show();
   }
 
   update(rows) {
-    const known = this.rows.size;
     for (const row of rows) {
       const before = this.rows.get(row.sku);
       const orders = before ? decisions(row) - decisions(before) : 0;
@@ -57,27 +58,45 @@ export class SkuTable {
       this.rows.set(row.sku, row);
       if (this.lines.has(row.sku)) this.#fill(row);
     }
-    const inUse = this.body.matches(":hover") || this.body.contains(document.activeElement);
-    const due = Date.now() - this.sortedAt > SORT_MS;
-    if (this.rows.size !== known || (due && !inUse)) this.#sort();
+    if (this.#rank()) this.#show();
   }
 
   /** Row actions depend on who is logged in. */
   rebuild() {
     this.lines.clear();
-    this.#sort();
+    this.#show();
   }
 
-  #sort() {
-    this.sortedAt = Date.now();
-    for (const [sku, orders] of this.activity) this.activity.set(sku, orders / 2);
+  /** True when the ranking is another one than before. New products wait at its end for their
+   *  place, so that nothing moves under a pointer. */
+  #rank() {
+    const before = this.ranking;
+    const placed = new Set(before);
+    const added = [...this.rows.keys()].filter((sku) => !placed.has(sku));
+    this.ranking = [...before.filter((sku) => this.rows.has(sku)), ...added];
+    const due = performance.now() - this.rankedAt >= RANK_MS_MIN;
+    if (before.length === 0 || (due && !this.#isInUse())) {
+      this.rankedAt = performance.now();
+      for (const [sku, orders] of this.activity) this.activity.set(sku, orders / 2);
+      this.ranking.sort((a, b) =>
+        (this.activity.get(b) ?? 0) - (this.activity.get(a) ?? 0) ||
+        decisions(this.rows.get(b)) - decisions(this.rows.get(a)) || (a < b ? -1 : 1));
+    }
+    return this.ranking.length !== before.length ||
+      this.ranking.some((sku, at) => sku !== before[at]);
+  }
+
+  /** Somebody points at a row, has come to one with the keyboard, or is in the midst of a command. */
+  #isInUse() {
+    return this.box.matches(":hover") || this.box.contains(document.activeElement) ||
+      document.querySelector("dialog[open]") !== null;
+  }
+
+  #show() {
     const wanted = this.search.value.trim().toLowerCase();
-    const found = [...this.rows.values()].filter((row) => row.sku.toLowerCase().includes(wanted));
-    found.sort((a, b) =>
-      (this.activity.get(b.sku) ?? 0) - (this.activity.get(a.sku) ?? 0) ||
-      decisions(b) - decisions(a) || (a.sku < b.sku ? -1 : 1));
+    const found = this.ranking.filter((sku) => sku.toLowerCase().includes(wanted));
     const shown = found.slice(0, this.limit);
-    const lines = shown.map((row) => this.#fill(row));
+    const lines = shown.map((sku) => this.#fill(this.rows.get(sku)));
     // Untouched when the order is the same: moving a node takes the focus away from it.
     if (lines.length !== this.body.children.length ||
         lines.some((line, at) => line !== this.body.children[at])) {
