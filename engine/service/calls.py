@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute, Route
 
 from engine.errors import InvalidCommand
 from engine.service.access import Access, Caller
-from engine.service.http import Headers, decode, read_body, required, segment
+from engine.service.http import Headers, decode, read_body, required, segment, whole_number
 from engine.service.replies import Reply
 
 T = TypeVar("T")
@@ -86,11 +86,12 @@ class Call:
         text = self.text(name)
         if text is None:
             return default
-        if not (text.isascii() and text.isdigit() and least <= int(text[:20]) <= most):
+        number = whole_number(text)
+        if number is None or not least <= number <= most:
             raise InvalidCommand(
                 f"{name} must be a whole number from {least:,} to {most:,}, got {text[:40]!a}"
             )
-        return int(text)
+        return number
 
 
 Handler: TypeAlias = Callable[[Call], Awaitable[Reply | AsyncIterator[bytes]]]

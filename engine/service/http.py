@@ -19,6 +19,8 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 TIMEOUT_MS_MAX: Final = 600_000
 
+DIGITS_MAX: Final = 20
+
 T = TypeVar("T")
 
 
@@ -48,7 +50,9 @@ class Headers:
 
     @property
     def length(self) -> bytes | None:
-        return self._found.get(b"content-length")
+        """The Content-Length, in few digits: the parser has checked its value, not its zeros."""
+        found = self._found.get(b"content-length")
+        return found if found is None else found[:-1].lstrip(b"0") + found[-1:]
 
     def timeout_ms(self) -> int | None:
         """How long the caller waits, None when it names no time. Raises InvalidCommand."""
@@ -56,11 +60,13 @@ class Headers:
         if given is None:
             return None
         text = given.decode("latin-1")
-        if not (text.isascii() and text.isdigit() and 1 <= int(text) <= TIMEOUT_MS_MAX):
+        number = whole_number(text)
+        if number is None or not 1 <= number <= TIMEOUT_MS_MAX:
             raise InvalidCommand(
-                f"X-Request-Timeout-Ms must be a whole number from 1 to {TIMEOUT_MS_MAX:,}, got {text!a}"
+                f"X-Request-Timeout-Ms must be a whole number from 1 to {TIMEOUT_MS_MAX:,}, "
+                f"got {text[:40]!a}"
             )
-        return int(text)
+        return number
 
     def command_id(self) -> str | None:
         """The Idempotency-Key, bare or as the quoted string of the IETF draft. Raises InvalidCommand."""
@@ -73,6 +79,11 @@ class Headers:
             return key.decode()
         except UnicodeDecodeError:
             raise InvalidCommand("the Idempotency-Key must be UTF-8") from None
+
+
+def whole_number(text: str) -> int | None:
+    """What the digits say, None when it is something else or longer than any number here."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= DIGITS_MAX else None
 
 
 def required(command_id: str | None) -> str:

@@ -70,7 +70,9 @@ class HttpCrowd:
         """Assert that the server knows nothing of these orders."""
         connection = await HttpConnection.connect(*self._address)
         for key in keys:
-            reply = await connection.request("GET", f"/v1/commands/{self.orders[key].aggregate_id}:{key}")
+            reply = await connection.request(
+                "GET", f"/v1/commands/{self.orders[key].aggregate_id}:{key}"
+            )
             assert reply.status == 404, (key, reply)
         connection.close()
 
@@ -135,7 +137,12 @@ class HttpCrowd:
 
     async def _send_list(self, connection: HttpConnection, orders: Sequence[Reserve]) -> None:
         body = [
-            {"id": each.id, "sku": each.aggregate_id, "buyer": each.buyer, "quantity": each.quantity}
+            {
+                "id": each.id,
+                "sku": each.aggregate_id,
+                "buyer": each.buyer,
+                "quantity": each.quantity,
+            }
             for each in orders
         ]
         reply = await self._noted(
