@@ -159,8 +159,19 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self.timeout_keep_alive_task is not None and self not in self._door.arriving:
+        if self.transport.is_closing():
+            self._watch_last_reply()
+        elif self.timeout_keep_alive_task is not None and self not in self._door.arriving:
             self._door.idle[self] = self._door.clock.monotonic()
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._watch_last_reply()
+
+    def _watch_last_reply(self) -> None:
+        """A connection that is closing stays until its last reply is taken, in the time for one."""
+        if self.transport.get_write_buffer_size():
+            self._door.stuck.setdefault(self, self._door.clock.monotonic())
 
     def _head_length(self) -> int:
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
@@ -187,6 +198,7 @@ class LimitedProtocol(HttpToolsProtocol):
             return
         if self._deaf and cycle.more_body:
             self.transport.close()
+            self._watch_last_reply()
             return
         application = self._application
         if application is None or cycle.waiting_for_100_continue or self.flow.write_paused:
@@ -231,30 +243,29 @@ class LimitedProtocol(HttpToolsProtocol):
         super().pause_writing()
 
     def resume_writing(self) -> None:
-        self._door.stuck.pop(self, None)
+        if not self.transport.is_closing():
+            self._door.stuck.pop(self, None)
         super().resume_writing()
 
     def give_up(self, last_words: bytes) -> None:
         """Close the connection, once what was taken is answered; at once without `last_words`."""
-        door = self._door
-        for each in (door.arriving, door.stuck, door.idle):
-            each.pop(self, None)
+        self._door.arriving.pop(self, None)
+        self._door.idle.pop(self, None)
         cycle: RequestResponseCycle | None = self.cycle
-        if not last_words:
-            self.transport.abort()
-        elif cycle is None or cycle.response_complete:
-            self.transport.write(last_words)
-            self.transport.close()
-        elif not cycle.more_body or self.pipeline:
+        waiting = None if cycle is None or cycle.response_complete else cycle
+        if waiting is not None and (self.pipeline or not waiting.more_body) and last_words:
             self._deaf = True
-            cycle.keep_alive = False
-        elif cycle.response_started:
+            waiting.keep_alive = False
+        elif not last_words or (waiting is not None and waiting.response_started):
+            self._door.stuck.pop(self, None)
             self.transport.abort()
         else:
-            # Its handler is waiting for a body; it is told that the client is gone.
+            if waiting is not None:
+                # Its handler is waiting for the body; it is told that the client is gone.
+                waiting.response_started = True
             self.transport.write(last_words)
-            cycle.response_started = True
             self.transport.close()
+            self._watch_last_reply()
 
     def _refuse(self, why: type | None) -> None:
         """Take nothing more of what the parser was given."""
