@@ -184,8 +184,9 @@ class LimitedProtocol(HttpToolsProtocol):
         for name, value in self.headers:
             if name == b"connection":
                 tokens = [each.strip() for each in value.split(b",")]
-                value = b", ".join(each for each in tokens if each.lower() != b"upgrade")
-            if name != b"upgrade":
+                kept = b", ".join(each for each in tokens if each.lower() != b"upgrade")
+                parts.append(b"connection: " + kept)
+            elif name != b"upgrade":
                 parts.append(b"%b: %b" % (name, value))
         return b"\r\n".join([*parts, b"\r\n"])
 

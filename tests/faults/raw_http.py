@@ -67,6 +67,12 @@ class RawClient:
     def statuses(self) -> list[int]:
         return [each.status for each in self.replies()]
 
+    def skip_to(self, mark: bytes) -> None:
+        """Read up to `mark`, and throw away what comes before it."""
+        while mark not in self._read:
+            assert self._receive(), "the connection ended"
+        self._read = self._read[self._read.index(mark) :]
+
     def ended(self) -> bool:
         """Wait for the end of the connection; whatever comes before it is thrown away."""
         while self._receive():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import threading
 from collections.abc import Iterator
 from itertools import count
@@ -182,14 +181,11 @@ def unread(server: Served, data: bytes, times: int) -> list[RawClient]:
 def wait_until_all_are_gone(server: Served) -> None:
     with httpx.Client(base_url=server.admin) as admin:
         for _ in range(RETRIES_MAX):
-            text = admin.get("/metrics").text
-            found = re.search(r"^seckill_http_connections (\S+)$", text, re.MULTILINE)
-            assert found is not None
-            if float(found[1]) == 1:
-                # The one that asks.
+            # The one that is left is the one that asks.
+            if "\nseckill_http_connections 1.0\n" in admin.get("/metrics").text:
                 return
             PAUSE.wait(RETRY_SECONDS)
-    raise AssertionError(f"{found[1]} connections are still there")
+    raise AssertionError("connections are still there")
 
 
 @pytest.mark.parametrize("times", [1, 40])
@@ -314,7 +310,6 @@ NESTED = b"[" * 5_000 + b"]" * 5_000
         (request("GET /v1/skus?limit=000000000000000000019999999"), 400),
         (request("GET /v1/skus/PH%FFONE"), 400),
         (request("GET /v1/buyers/%FF/reservations"), 400),
-        (request("HEAD /v1/skus/PHONE/reservations"), 405),
         (request("PROPFIND /v1/skus/PHONE"), 405),
         (request("OPTIONS /nowhere"), 404),
         (request("GET /static/..%2f..%2f..%2fetc%2fpasswd"), 404),
@@ -323,12 +318,6 @@ NESTED = b"[" * 5_000 + b"]" * 5_000
 def test_a_wrong_request_is_told_so_and_the_connection_goes_on(
     service: Served, data: bytes, status: int
 ) -> None:
-    if data.startswith(b"HEAD"):
-        # Its reply has no body, whatever its length says.
-        with raw(service.public) as client:
-            client.send(data + request("GET /nowhere", "Connection: close"))
-            client.ended()
-        return
     assert ask_and_go_on(service, data) == status
 
 

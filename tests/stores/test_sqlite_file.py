@@ -99,6 +99,15 @@ def write_file(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
+def add_to_page_count(path: Path, pages: int) -> None:
+    """In the header of the file, as if its log had it so."""
+    count_at = slice(28, 32)
+    content = bytearray(path.read_bytes())
+    count = int.from_bytes(content[count_at], "big") + pages
+    content[count_at] = count.to_bytes(4, "big")
+    path.write_bytes(content)
+
+
 async def write_one(path: Path, new: NewCommit) -> None:
     async with opened(path) as store:
         await store.append(await store.acquire(0), [new])
@@ -176,10 +185,7 @@ async def test_a_writer_killed_in_the_middle_of_a_checkpoint_leaves_a_store_that
         process.kill()
         await process.communicate()
     # The first page was copied and speaks of pages that were not: alone, the file is malformed.
-    pages_at = slice(28, 32)
-    content = bytearray(path.read_bytes())
-    content[pages_at] = (int.from_bytes(content[pages_at], "big") + 1_000).to_bytes(4, "big")
-    write_file(path, bytes(content))
+    await asyncio.to_thread(add_to_page_count, path, 1_000)
     reader = await SqliteReader.open(str(path))
     await reader.close()
     async with opened(path) as store:
