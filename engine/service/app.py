@@ -97,7 +97,9 @@ class Application:
     async def _fast(self, path: bytes, scope: Scope, receive: Receive) -> Reply | None:
         """The reply to an order or a list of them, None for every other request."""
         if self.closing and path not in CLOSING_ALLOWED:
-            return failed(EngineClosed("the service is closing"))
+            # Else who asks again and again on its connection would hold up the end.
+            reply = failed(EngineClosed("the service is closing"))
+            return reply._replace(headers=[*reply.headers, (b"connection", b"close")])
         if self._loopback_only and not _names_this_machine(scope):
             return problem(
                 *(421, "other_host", "This address is for this machine only"),

@@ -53,7 +53,9 @@ class Headers:
 
     @property
     def length(self) -> bytes | None:
-        return self._found.get(b"content-length")
+        """The Content-Length, in few digits: the parser has checked its value, not its zeros."""
+        found = self._found.get(b"content-length")
+        return found if found is None else found[:-1].lstrip(b"0") + found[-1:]
 
     def timeout_ms(self) -> int | None:
         """How long the caller waits, None when it names no time. Raises InvalidCommand."""

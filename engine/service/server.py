@@ -1,10 +1,16 @@
 """The HTTP server of one listener: uvicorn, with the limits it has not.
 
     connections_max       beyond it the connection that has sent nothing whole for the longest time is
-                          closed, so that a thousand of those that never finish keep nobody out;
-                          where there is none, the new one is told 503
+                          closed, so that a thousand of those that never finish keep nobody out,
+                          else the one that is idle for the longest; where there is none of them, the
+                          new one is told 503
     request_seconds_max   for a request to arrive whole, head and body, and for a reply to be taken
     HEAD_BYTES_MAX        of a request line with its headers: 431
+    PIPELINED_MAX         requests waiting behind another one of their connection; they are answered,
+                          and the connection is closed
+
+A connection is told what is wrong with a request only when nothing before it is unanswered: it would
+take the words for the answer to its order. Else that is answered and the connection closed.
 
 Every method of the protocol that is overridden runs for each request, so it does next to nothing.
 
@@ -21,6 +27,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any, Final
 
+import httptools
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import (
@@ -32,13 +39,24 @@ from uvicorn.protocols.http.httptools_impl import (
 from engine.config import ServiceSettings
 from engine.errors import ConfigError
 from engine.service.app import Application
-from engine.service.door import TOO_LONG, TOO_MANY, Door
+from engine.service.door import MALFORMED, TOO_LONG, TOO_MANY, Door
 from engine.service.replies import Reply
 
 HEAD_BYTES_MAX: Final = 32_768
 """As much as common proxies pass on."""
 
+PIPELINED_MAX: Final = 256
+"""A read of 256 KiB may hold five thousand requests, of 3 KiB each once they are parsed."""
+
 BACKLOG: Final = 2_048
+
+
+class HeadTooLong(Exception):
+    pass
+
+
+class TooManyPipelined(Exception):
+    pass
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -50,9 +68,12 @@ class LimitedProtocol(HttpToolsProtocol):
         self._application = application
         self._order: tuple[RequestResponseCycle, bytes] | None = None
         self._refused = False
+        self._deaf = False
+        # Of what is being read: its length, and how much of it may stand before the next head.
+        self._read_bytes = self._before_head = 0
         self._head_bytes = 0
         self._in_head = True
-        self._ended = False
+        self._plain_head = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         door = self._door
@@ -73,44 +94,113 @@ class LimitedProtocol(HttpToolsProtocol):
         door.connections -= 1
         door.arriving.pop(self, None)
         door.stuck.pop(self, None)
+        door.idle.pop(self, None)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._refused or self.transport.is_closing():
+        if self._refused or self._deaf or self.transport.is_closing():
             return
-        self._ended = False
-        super().data_received(data)
+        self._read_bytes = len(data)
+        self._feed(data)
+        self._before_head = 0
         if self._in_head:
-            # What came in one piece with the end of another request is not its head alone.
-            self._head_bytes += 0 if self._ended else len(data)
+            self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES_MAX:
-                self._door.closed["head_bytes_max"] += 1
-                self.give_up(TOO_LONG)
+                self._refuse(HeadTooLong)
+
+    def _feed(self, data: bytes) -> None:
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offered:
+                if self._plain_head:
+                    data = self._plain_head + data[offered.args[0] :]
+                    self._plain_head = b""
+                    continue
+                self._refuse(None)
+            except httptools.HttpParserError as error:
+                self._refuse(type(error.__context__))
+            return
 
     def on_message_begin(self) -> None:
+        # Not before: empty lines, which may stand in front of a request, keep no connection alive.
+        self._unset_keepalive_if_required()
         super().on_message_begin()
         self._in_head = True
-        self._head_bytes = 0
+        self._head_bytes = -self._before_head
         # Taken out first, so that the dictionary stays in the order of time.
-        self._door.arriving.pop(self, None)
-        self._door.arriving[self] = self._door.clock.monotonic()
+        door = self._door
+        door.idle.pop(self, None)
+        door.arriving.pop(self, None)
+        door.arriving[self] = door.clock.monotonic()
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        if self._read_bytes > HEAD_BYTES_MAX and self._head_length() > HEAD_BYTES_MAX:
+            raise HeadTooLong
+        if len(self.pipeline) >= PIPELINED_MAX:
+            raise TooManyPipelined
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            # The parser would leave the body to the other protocol, which nobody speaks here: it
+            # is given the request again without the offer.
+            self._plain_head = self._head_without_offer()
+            return
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        self._ended = True
+        if self._plain_head:
+            return
+        self._before_head = self._read_bytes
         self._door.arriving.pop(self, None)
         super().on_message_complete()
         if (order := self._order) is not None and order[0] is self.cycle:
             self._order = None
             self._begin_order(*order)
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._watch_last_reply()
+        elif self.timeout_keep_alive_task is not None and self not in self._door.arriving:
+            self._door.idle[self] = self._door.clock.monotonic()
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._watch_last_reply()
+
+    def _watch_last_reply(self) -> None:
+        """A connection that is closing stays until its last reply is taken, in the time for one."""
+        if self.transport.get_write_buffer_size():
+            self._door.stuck.setdefault(self, self._door.clock.monotonic())
+
+    def _head_length(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+
+    def _head_without_offer(self) -> bytes:
+        parts = [
+            b"%b %b HTTP/%b"
+            % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        ]
+        for name, value in self.headers:
+            if name == b"connection":
+                tokens = [each.strip() for each in value.split(b",")]
+                kept = b", ".join(each for each in tokens if each.lower() != b"upgrade")
+                parts.append(b"connection: " + kept)
+            elif name != b"upgrade":
+                parts.append(b"%b: %b" % (name, value))
+        return b"\r\n".join([*parts, b"\r\n"])
+
     # -- the shortcut of an order
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Called when it is the turn of a request, whose body may still be to come."""
+        if self.transport.is_closing():
+            # Behind a request that was to be the last one.
+            return
+        if self._deaf and cycle.more_body:
+            self.transport.close()
+            self._watch_last_reply()
+            return
         application = self._application
         if application is None or cycle.waiting_for_100_continue or self.flow.write_paused:
             super()._start_asgi_task(cycle, app)
@@ -122,8 +212,9 @@ class LimitedProtocol(HttpToolsProtocol):
         elif cycle.more_body:
             self._order = cycle, sku
         else:
-            # It was behind another request of this connection, and has long arrived.
-            self._begin_order(cycle, sku)
+            # It was behind another request of this connection, and has long arrived. Not now: a
+            # thousand of them that are answered at once would each be begun by the one before.
+            self.loop.call_soon(self._begin_order, cycle, sku)
 
     def _begin_order(self, cycle: RequestResponseCycle, sku: bytes) -> None:
         assert self._application is not None
@@ -132,7 +223,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _reply(self, cycle: RequestResponseCycle, reply: Reply) -> None:
         """Write the whole reply at once, and go on with what follows on the connection."""
-        if cycle.disconnected or self.transport.is_closing():
+        if cycle.disconnected or cycle.response_complete or self.transport.is_closing():
             return
         parts = [STATUS_LINE[reply.status]]
         for name, value in (*cycle.default_headers, *reply.raw_headers()):
@@ -153,24 +244,37 @@ class LimitedProtocol(HttpToolsProtocol):
         super().pause_writing()
 
     def resume_writing(self) -> None:
-        self._door.stuck.pop(self, None)
+        if not self.transport.is_closing():
+            self._door.stuck.pop(self, None)
         super().resume_writing()
 
     def give_up(self, last_words: bytes) -> None:
-        """Close the connection, saying why when no reply is under way."""
+        """Close the connection, once what was taken is answered; at once without `last_words`."""
         self._door.arriving.pop(self, None)
-        self._door.stuck.pop(self, None)
+        self._door.idle.pop(self, None)
         cycle: RequestResponseCycle | None = self.cycle
-        if last_words and (cycle is None or cycle.response_complete):
-            self.transport.write(last_words)
-            self.transport.close()
-        elif last_words and cycle is not None and not cycle.response_started:
-            # Its handler is waiting for a body; it is told that the client is gone.
-            self.transport.write(last_words)
-            cycle.response_started = True
-            self.transport.close()
-        else:
+        waiting = None if cycle is None or cycle.response_complete else cycle
+        if waiting is not None and (self.pipeline or not waiting.more_body) and last_words:
+            self._deaf = True
+            waiting.keep_alive = False
+        elif not last_words or (waiting is not None and waiting.response_started):
+            self._door.stuck.pop(self, None)
             self.transport.abort()
+        else:
+            if waiting is not None:
+                # Its handler is waiting for the body; it is told that the client is gone.
+                waiting.response_started = True
+            self.transport.write(last_words)
+            self.transport.close()
+            self._watch_last_reply()
+
+    def _refuse(self, why: type | None) -> None:
+        """Take nothing more of what the parser was given."""
+        if self.transport.is_closing():
+            return
+        if why is HeadTooLong:
+            self._door.closed["head_bytes_max"] += 1
+        self.give_up(TOO_LONG if why is HeadTooLong else MALFORMED)
 
 
 class Listener(uvicorn.Server):

@@ -12,7 +12,7 @@ import apsw
 
 from engine.errors import ConfigError, StoreError, StoreLocked, StoreUnavailable
 from engine.stores.layout import Layout
-from engine.stores.sqlite_schema import APPLICATION_ID, application_id, create_schema
+from engine.stores.sqlite_schema import APPLICATION_ID, create_schema
 
 BUSY_TIMEOUT_MS = 5_000
 """How long a statement waits for another program's lock, such as a backup or a shell.
@@ -33,6 +33,11 @@ WAL_BYTES_KEPT = 64 << 20
 """The log shrinks back to this after a long read (an audit) made it grow."""
 
 _SYNCHRONOUS_FULL = 2
+
+SQLITE_FILE = b"SQLite format 3\0"
+HEADER_BYTES = 100
+MARK_AT = slice(68, 72)
+"""Where the application id stands (sqlite.org/fileformat.html, "The Database Header")."""
 
 
 def find_store(path: str) -> bool:
@@ -78,7 +83,8 @@ def _check_mark(path: str) -> None:
     """Read only the header: `immutable` takes no lock and leaves no file beside a foreign one.
 
     Opening the file without SQLite would do harm: closing it drops the locks that SQLite holds on
-    it for this process.
+    it for this process. Asking SQLite for the mark would read the file without its log, and a crash
+    in the middle of a checkpoint leaves it malformed until the log is copied into it again.
     """
     address = f"file:{quote(os.path.abspath(path))}?immutable=1"
     try:
@@ -86,14 +92,14 @@ def _check_mark(path: str) -> None:
             address, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
         )
         try:
-            mark = application_id(connection)
+            _, header = connection.read("main", 0, 0, HEADER_BYTES)
         finally:
             connection.close()
-    except apsw.NotADBError:
-        raise ConfigError(f"{path} is not a SQLite database; it was left as it is") from None
     except apsw.Error as error:
         raise ConfigError(f"cannot open the store {path}: {error}") from None
-    if mark != APPLICATION_ID:
+    if not header.startswith(SQLITE_FILE):
+        raise ConfigError(f"{path} is not a SQLite database; it was left as it is")
+    if header[MARK_AT] != APPLICATION_ID.to_bytes(4, "big"):
         raise ConfigError(f"{path} is a SQLite database of another program; it was left as it is")
 
 

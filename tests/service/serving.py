@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -62,6 +63,26 @@ class Served:
         assert self._process.stdout is not None
         self._process.stdout.close()
         self._process = None
+
+    def terminate(self) -> None:
+        """Tell it to stop; a second time, to stop at once."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+
+    def wait(self) -> int:
+        """Its exit code, once it has ended; minus the number of the signal that ended it."""
+        assert self._process is not None
+        code = self._process.wait(STOP_SECONDS_MAX)
+        self.kill()
+        return code
+
+    def resident_bytes(self) -> int:
+        """Its memory, as Linux tells it."""
+        assert self._process is not None
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        found = re.search(r"VmRSS:\s+(\d+) kB", status)
+        assert found is not None
+        return int(found[1]) * 1024
 
     def operate(self, path: str, body: object = None) -> httpx.Response:
         """POST /v1/admin/{path} with the operator's secret. Raises for a status of an error."""

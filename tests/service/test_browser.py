@@ -227,8 +227,8 @@ def test_a_purchase_token_buys_once_and_its_buyer_sees_the_queue(
 ) -> None:
     settings = {
         "auth__mode": "token",
-        "auth__token_key": "key-of-the-test",
-        "auth__shop_secret": "shop-of-the-test",
+        "auth__token_key": "the-key-that-signs-in-the-test-0001",
+        "auth__shop_secret": "shop-of-the-test-1",
         # Long enough for the page to ask for its place.
         "batch__delay_ms_max": "1000",
     }
