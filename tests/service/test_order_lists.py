@@ -56,7 +56,7 @@ async def test_each_order_of_a_list_has_its_own_outcome_in_the_order_of_the_list
         until = {"quantity": 1, "held_until_ms": 1_600_000}
         assert outcomes(reply) == [
             {"id": "PHONE:1", "status": 201, **until},
-            {"id": "a%3Ab:2", "status": 201, "quantity": 1},
+            {"id": "a%20b:2", "status": 201, "quantity": 1},
             {"id": "NONE:3", "status": 404, "reason": "unknown_sku"},
             {"id": "PHONE:4", "status": 409, "reason": "sold_out"},
             {"id": "PHONE:1", "status": 201, **until},
