@@ -23,7 +23,7 @@ from engine.runtime import open_engine, open_gate
 from engine.service.door import Door
 from engine.service.exposure import check_exposure
 from engine.service.gate_source import LiveSource
-from engine.service.server import Listener, bind, url_of
+from engine.service.server import BACKLOG, Listener, bind, url_of
 from engine.service.service import Service, Urls
 
 logger = logging.getLogger(__name__)
@@ -70,6 +70,9 @@ async def serve(settings: Settings, started: Callable[[Urls], None]) -> None:
             serving = [
                 asyncio.create_task(each.run_until_told(), name="listener") for each in listeners
             ]
+            for each in addresses:
+                # Who is told the URLs may come at once, also before a listener's first turn.
+                each.listen(BACKLOG)
             logger.info("serving", extra=urls._asdict())
             started(urls)
             # A listener that ends by itself takes the other one with it.
