@@ -9,12 +9,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import perf_counter as clock
-from typing import AsyncIterator, Final
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -22,11 +21,10 @@ import numpy as np
 from loadtest.bench_http_runs import DEFAULTS, OVERRIDES
 from loadtest.bench_runs import Audited
 from loadtest.http_load import (
-    DEFINITE,
+    NO_REPLY,
     Generator,
     Load,
     Request,
-    Sample,
     list_requests,
     order_requests,
     windows,
@@ -122,6 +120,9 @@ class _Memory:
             await asyncio.sleep(WINDOW_SECONDS / 2)
 
 
+# -- the phases
+
+
 async def overload(directory: Path, kind: str, plan: Plan, audited: Audited) -> Overload:
     """Run the phases against a server with default settings. Raises WrongAnswer, OSError."""
     few, many = CONNECTIONS[kind]
@@ -133,7 +134,7 @@ async def overload(directory: Path, kind: str, plan: Plan, audited: Audited) -> 
         generator.close()
     sold = sum(each.orders[201] for each in loads.values())
     # An order without a reply, or in doubt, may have been accepted all the same.
-    maybe = sum(each.orders["no reply"] + each.orders[202] for each in loads.values())
+    maybe = sum(each.orders[NO_REPLY] + each.orders[202] for each in loads.values())
     audited.events += await check_store(directory, sold, sold + maybe)
     return _summary(kind, plan, loads, memory)
 
@@ -142,10 +143,10 @@ async def _phases(
     generator: Generator, kind: str, plan: Plan, memory: _Memory, few: int, many: int
 ) -> dict[str, Load]:
     size = LIST_SIZE if kind == LISTS else 1
-    await generator.closed_loop(_requests(kind, "warm"), few, plan.peak_seconds / 5)
+    warm = await generator.closed_loop(_requests(kind, "warm"), few, plan.peak_seconds / 5)
     memory.now()
-    loads = {"peak": await generator.closed_loop(_requests(kind, "peak"), few, plan.peak_seconds)}
-    memory.now()
+    loads = {"warm": warm}
+    loads["peak"] = await generator.closed_loop(_requests(kind, "peak"), few, plan.peak_seconds)
     peak = loads["peak"].orders[201] / loads["peak"].seconds / size
     normal = max(1.0, peak * NORMAL_SHARE)
     loads["normal"] = await generator.open_loop(
@@ -169,3 +170,84 @@ def _requests(kind: str, prefix: str, timeout_ms: int | None = None) -> Iterator
     if kind == LISTS:
         return list_requests(LIST_SIZE, prefix, timeout_ms)
     return order_requests(prefix, timeout_ms)
+
+
+# -- what is made of them
+
+
+def _summary(kind: str, plan: Plan, loads: dict[str, Load], memory: _Memory) -> Overload:
+    peak, normal, over, after = (loads[each] for each in ("peak", "normal", "overload", "after"))
+    found = [
+        each
+        for phase in ("peak", "normal", "overload", "after")
+        for each in _windows(phase, loads[phase], peak.began, memory)
+    ]
+    before, at_normal = memory.at(peak.began), memory.at(normal.ended)
+    gained = peak.orders[201] + normal.orders[201]
+    each_bytes = max(0.0, at_normal - before) * 2**20 / max(1, gained)
+    since = normal.ended - peak.began
+    normal_p95 = max(each.p95_ms or 0.0 for each in found if each.phase == "normal")
+    late = sum(each.definite for each in over.samples) - over.within(DEADLINE_MS / 1_000)
+    answers = {str(status): count for status, count in sorted(over.orders.items(), key=str)}
+    return Overload(
+        kind=kind,
+        plan=plan,
+        peak_per_s=peak.orders[201] / peak.seconds,
+        offered_per_s=sum(over.orders.values()) / over.seconds,
+        goodput_per_s=over.within(DEADLINE_MS / 1_000) / over.seconds,
+        normal_p95_ms=normal_p95,
+        seconds_until_normal=_until_normal(found, normal_p95, over.ended - peak.began),
+        answers={**answers, "201 or 409, but late": late},
+        accepted_bytes_each=each_bytes,
+        excess_mib_max=_excess(found, since, each_bytes, at_normal),
+        resident_mib_before=at_normal,
+        resident_mib_max=max(mib for when, mib in memory.seen if when >= over.began),
+        resident_mib_after=memory.at(after.ended),
+        windows=found,
+    )
+
+
+def _windows(phase: str, load: Load, start: float, memory: _Memory) -> list[Window]:
+    """Whole windows only: what is left of one at the end would look like a drop."""
+    found = []
+    whole = int((load.ended - load.began) / WINDOW_SECONDS)
+    for number, samples in enumerate(windows(load.samples, load.began, WINDOW_SECONDS)[:whole]):
+        took = [each.seconds * 1_000 for each in samples if each.definite]
+        good = sum(each.definite for each in samples if each.seconds * 1_000 <= DEADLINE_MS)
+        every = sum(each.definite + each.others for each in samples)
+        at = load.began + number * WINDOW_SECONDS
+        found.append(
+            Window(
+                at_seconds=round(at - start, 3),
+                phase=phase,
+                in_time_per_s=good / WINDOW_SECONDS,
+                others_per_s=(every - good) / WINDOW_SECONDS,
+                p50_ms=float(np.percentile(took, 50)) if took else None,
+                p95_ms=float(np.percentile(took, 95)) if took else None,
+                resident_mib=memory.at(at + WINDOW_SECONDS),
+            )
+        )
+    return found
+
+
+def _until_normal(found: list[Window], normal_p95_ms: float, ended: float) -> float | None:
+    """From the end of the overload to the first of two windows in a row that are normal."""
+    limit = normal_p95_ms * NORMAL_FACTOR + NORMAL_SLACK_MS
+    after = [each for each in found if each.phase == "after"]
+    fine = [
+        each.p95_ms is not None and each.p95_ms <= limit and not each.others_per_s for each in after
+    ]
+    for window, this, following in zip(after, fine, fine[1:], strict=False):
+        if this and following:
+            return max(0.0, window.at_seconds - ended)
+    return None
+
+
+def _excess(found: list[Window], since: float, bytes_each: float, mib: float) -> float:
+    """The most memory, after `since`, beyond `mib` and what was accepted from then on."""
+    accepted, most = 0.0, 0.0
+    for each in found:
+        if each.at_seconds >= since:
+            accepted += each.in_time_per_s * WINDOW_SECONDS
+            most = max(most, each.resident_mib - mib - accepted * bytes_each / 2**20)
+    return most
