@@ -7,6 +7,7 @@ generator up does not look fast for it.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -22,9 +23,15 @@ CONNECT_AT_ONCE: Final = 100
 
 NO_CONNECTION: Final = "not sent: no connection free"
 NO_REPLY: Final = "no reply"
+IN_DOUBT: Final = "202"
+"""Of a single order; in a list it is the number 202."""
+
 DEFINITE: Final = (201, 409)
 LISTED: Final = (201, 409, 202, 404, 422, 429, 503)
 """What may stand beside an order of a list."""
+
+
+REASON: Final = re.compile(rb'"reason":"(\w+)"')
 
 
 class Request(NamedTuple):
@@ -179,9 +186,16 @@ class Generator:
 
 
 def statuses(reply: HttpReply, orders: int) -> Counter[int | str]:
-    """The orders of a reply by status: of a list each has its own, unless it was refused whole."""
-    if reply.status != 200:
+    """The orders of a reply by status: of a list each has its own, unless it was refused whole.
+
+    What was refused whole has its reason as well, so that it shows which limit it was.
+    """
+    if reply.status in DEFINITE:
         return Counter({reply.status: orders})
+    if reply.status != 200:
+        reason = REASON.search(reply.body)
+        told = reason[1].decode() if reason else ""
+        return Counter({f"{reply.status} {told}".strip(): orders})
     found: Counter[int | str] = Counter()
     for status in LISTED:
         if count := reply.body.count(b'"status":%d' % status):

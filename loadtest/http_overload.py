@@ -21,6 +21,7 @@ import numpy as np
 from loadtest.bench_http_runs import DEFAULTS, OVERRIDES
 from loadtest.bench_runs import Audited
 from loadtest.http_load import (
+    IN_DOUBT,
     NO_REPLY,
     Generator,
     Load,
@@ -134,7 +135,7 @@ async def overload(directory: Path, kind: str, plan: Plan, audited: Audited) -> 
         generator.close()
     sold = sum(each.orders[201] for each in loads.values())
     # An order without a reply, or in doubt, may have been accepted all the same.
-    maybe = sum(each.orders[NO_REPLY] + each.orders[202] for each in loads.values())
+    maybe = sum(each.orders[NO_REPLY] + each.orders[202] + each.orders[IN_DOUBT] for each in loads.values())
     audited.events += await check_store(directory, sold, sold + maybe)
     return _summary(kind, plan, loads, memory)
 
