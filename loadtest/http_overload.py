@@ -40,7 +40,7 @@ NORMAL_SHARE: Final = 0.2
 DEADLINE_MS: Final = 1_000
 WINDOW_SECONDS: Final = 0.5
 
-CONNECTIONS: Final = {LISTS: (8, 1_024), SINGLES: (256, 256 * TIMES)}
+CONNECTIONS: Final = {LISTS: (8, 256), SINGLES: (256, 256 * TIMES)}
 """At the peak and in overload. Of lists the latter bounds how many are under way at once: beyond it a
 list is not even sent, as with a proxy in front of the server."""
 

@@ -33,6 +33,10 @@ SATURATED_BYTES: Final = 500_000
 """Of lists under way together: about a batch of the engine. Less says nothing of how fast it is, because
 it waits for the disk and not for others; so much is always admitted."""
 
+SECONDS_PER_BYTE_MIN: Final = 2e-7
+"""75,000 orders of 66 bytes a second. A faster pace is not believed: that of a quiet hour says little of
+the first moment of a flood, in which most of the time goes into refusing."""
+
 PACE_WEIGHT: Final = 0.2
 """Of the newest list in the pace: a hiccup of the disk is forgotten after ten lists."""
 
@@ -56,7 +60,7 @@ class OrderLists:
         self._body_bytes_max = body_bytes_max
         self._lists_bytes_max = lists_bytes_max
         self._bytes = 0
-        self._seconds_per_byte = 0.0
+        self._seconds_per_byte = SECONDS_PER_BYTE_MIN
         self.refused = 0
 
     async def reserve(self, scope: Scope, receive: Receive) -> Reply:
@@ -90,17 +94,16 @@ class OrderLists:
     def _room(self, timeout_ms: int | None) -> float:
         """Bytes of lists that may be under way for one that waits so long.
 
-        They are answered in half the time at the pace of late, so that there is time to spare.
+        At the pace of late they are answered in a quarter of that time: in a flood a request also
+        waits before it is read and an answer before it is taken, which is not seen from here.
         """
-        if not self._seconds_per_byte:
-            return self._lists_bytes_max
-        seconds = (timeout_ms or self._engine.settings.queue.deadline_ms) / 2_000
-        in_time = max(SATURATED_BYTES, seconds / self._seconds_per_byte)
+        seconds = (timeout_ms or self._engine.settings.queue.deadline_ms) / 1_000
+        in_time = max(SATURATED_BYTES, seconds / 4 / self._seconds_per_byte)
         return min(self._lists_bytes_max, in_time)
 
     def _answered(self, under_way: int, seconds: float) -> None:
         """Learn from a list that took so long while `under_way` bytes, its own among them, were."""
-        pace = seconds / max(under_way, SATURATED_BYTES)
+        pace = max(SECONDS_PER_BYTE_MIN, seconds / max(under_way, SATURATED_BYTES))
         self._seconds_per_byte += (pace - self._seconds_per_byte) * PACE_WEIGHT
 
     async def _decide(
