@@ -88,7 +88,9 @@ async def lonely(directory: Path, orders: int, audited: Audited) -> Lonely:
             await engine.open_sale("HOT", stock=STOCK, command_id="open")
             for number, request in enumerate(itertools.islice(order_requests("a"), orders)):
                 began = time.perf_counter()
-                reply = await connection.request("POST", request.path, request.body, request.headers)
+                reply = await connection.request(
+                    "POST", request.path, request.body, request.headers
+                )
                 answered = time.perf_counter()
                 outcome = await engine.reserve("HOT", buyer="alone", command_id=f"l-{number}")
                 decided = time.perf_counter()

@@ -22,7 +22,7 @@ from engine.service.server import BACKLOG, Listener, bind, url_of
 CREATED: Final = Reply(201, b"{}")
 
 
-async def handler(scope: Scope, receive: Receive, send: Send) -> None:
+async def handler(_scope: Scope, receive: Receive, send: Send) -> None:
     """Takes the body, as every handler of a POST has to, and says 201."""
     await receive()
     await respond(send, CREATED)

@@ -1,9 +1,9 @@
 """Ten times what the server can take: how much of its peak is left, and how soon it is itself again.
 
-    peak      closed loop, as fast as it answers
-    normal    a fifth of the peak, open loop: what latency is normal here
-    overload  ten times the peak, open loop, with a deadline; of single orders ten times the connections
-    after     normal again
+peak      closed loop, as fast as it answers
+normal    a fifth of the peak, open loop: what latency is normal here
+overload  ten times the peak, open loop, with a deadline; of single orders ten times the connections
+after     normal again
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ DEADLINE_MS: Final = 1_000
 WINDOW_SECONDS: Final = 0.5
 
 CONNECTIONS: Final = {LISTS: (8, 256), SINGLES: (256, 256 * TIMES)}
-"""At the peak and in overload. Of lists the latter bounds how many are under way at once: beyond it a
-list is not even sent, as with a proxy in front of the server."""
+"""At the peak and in overload. Those who send lists are backends, not a crowd; a list that finds all of
+their connections taken is not sent, and counted so."""
 
 NORMAL_FACTOR: Final = 2.0
 NORMAL_SLACK_MS: Final = 10.0
@@ -135,7 +135,9 @@ async def overload(directory: Path, kind: str, plan: Plan, audited: Audited) -> 
         generator.close()
     sold = sum(each.orders[201] for each in loads.values())
     # An order without a reply, or in doubt, may have been accepted all the same.
-    maybe = sum(each.orders[NO_REPLY] + each.orders[202] + each.orders[IN_DOUBT] for each in loads.values())
+    maybe = sum(
+        each.orders[NO_REPLY] + each.orders[202] + each.orders[IN_DOUBT] for each in loads.values()
+    )
     audited.events += await check_store(directory, sold, sold + maybe)
     return _summary(kind, plan, loads, memory)
 

@@ -67,9 +67,7 @@ async def send_singles(
     return found
 
 
-async def _with_wrk(
-    server: HttpServer, connections: int, seconds: float, prefix: str
-) -> Singles:
+async def _with_wrk(server: HttpServer, connections: int, seconds: float, prefix: str) -> Singles:
     script = Path(server.directory) / "orders.lua"
     script.write_text(SCRIPT, encoding="utf-8")
     process = await asyncio.create_subprocess_exec(
@@ -85,9 +83,7 @@ async def _with_wrk(
         raise WrongAnswer(f"wrk failed: {output.decode(errors='replace')}") from None
 
 
-async def _with_ours(
-    server: HttpServer, connections: int, seconds: float, prefix: str
-) -> Singles:
+async def _with_ours(server: HttpServer, connections: int, seconds: float, prefix: str) -> Singles:
     generator = Generator(server.public)
     load = await generator.closed_loop(order_requests(prefix), connections, seconds)
     generator.close()
