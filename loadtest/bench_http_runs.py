@@ -45,9 +45,9 @@ async def singles(
 ) -> Singles:
     """Single orders of `connections` buyers at a server of `kind`."""
     if kind == EMPTY:
-        with empty_server(directory) as server:
+        async with empty_server(directory) as server:
             return await send_singles(server, connections, seconds, generator)
-    with order_server(directory, OVERRIDES[kind]) as server:
+    async with order_server(directory, OVERRIDES[kind]) as server:
         await server.open_sale()
         found = await send_singles(server, connections, seconds, generator)
     # wrk hangs up while the last order of each connection is under way.
@@ -60,7 +60,7 @@ async def lists(directory: Path, kind: str, size: int, orders: int, audited: Aud
     connections = CONNECTIONS_BY_LIST.get(size, 4)
     count = max(connections, orders // size)
     ready = list(itertools.islice(list_requests(size, "l"), count))
-    with order_server(directory, OVERRIDES[kind]) as server:
+    async with order_server(directory, OVERRIDES[kind]) as server:
         await server.open_sale()
         generator = Generator(server.public)
         # Not timed: what a process does at its first list.
@@ -81,7 +81,7 @@ async def lonely(directory: Path, orders: int, audited: Audited) -> Lonely:
     took = Lonely([], [], [])
     bare = BareCommits(directory / "bare.db")
     settings = load_settings(environ={}, overrides={"store.url": f"sqlite:{directory / 'own.db'}"})
-    with order_server(directory, OVERRIDES[DEFAULTS]) as server:
+    async with order_server(directory, OVERRIDES[DEFAULTS]) as server:
         await server.open_sale()
         connection = await HttpConnection.connect(*server.public)
         async with open_engine(settings) as engine:

@@ -127,7 +127,7 @@ class _Memory:
 async def overload(directory: Path, kind: str, plan: Plan, audited: Audited) -> Overload:
     """Run the phases against a server with default settings. Raises WrongAnswer, OSError."""
     few, many = CONNECTIONS[kind]
-    with order_server(directory, OVERRIDES[DEFAULTS]) as server:
+    async with order_server(directory, OVERRIDES[DEFAULTS]) as server:
         await server.open_sale()
         memory, generator = _Memory(server), Generator(server.public)
         async with memory.watched():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -68,8 +69,8 @@ class HttpServer:
             raise WrongAnswer(f"the sale could not be opened: {reply.status} {reply.body!r}")
 
 
-@contextmanager
-def order_server(directory: Path, overrides: Mapping[str, Any]) -> Iterator[HttpServer]:
+@asynccontextmanager
+async def order_server(directory: Path, overrides: Mapping[str, Any]) -> AsyncIterator[HttpServer]:
     """`seckill serve` on free ports with a store in `directory`, closed properly at the end."""
     settings = {
         **overrides,
@@ -83,16 +84,17 @@ def order_server(directory: Path, overrides: Mapping[str, Any]) -> Iterator[Http
         for key, value in settings.items()
     }
     program = "from engine.cli import main; main()"
-    with _running(["-c", program, "serve"], directory, environment) as server:
-        server.public, server.admin = _where(server, "Buyers"), _where(server, "Operator")
+    async with _running(["-c", program, "serve"], directory, environment) as server:
+        server.public = await asyncio.to_thread(_where, server, "Buyers")
+        server.admin = await asyncio.to_thread(_where, server, "Operator")
         yield server
 
 
-@contextmanager
-def empty_server(directory: Path) -> Iterator[HttpServer]:
+@asynccontextmanager
+async def empty_server(directory: Path) -> AsyncIterator[HttpServer]:
     """The empty handler on the same server class."""
-    with _running(["-m", "loadtest.http_empty"], directory, {}) as server:
-        server.public = _where(server, "Buyers")
+    async with _running(["-m", "loadtest.http_empty"], directory, {}) as server:
+        server.public = await asyncio.to_thread(_where, server, "Buyers")
         yield server
 
 
@@ -117,13 +119,28 @@ async def check_store(directory: Path, sold_min: int, sold_max: int | None = Non
     return report.checked_events
 
 
-@contextmanager
-def _running(
+@asynccontextmanager
+async def _running(
     arguments: Sequence[str], directory: Path, environment: Mapping[str, str]
-) -> Iterator[HttpServer]:
+) -> AsyncIterator[HttpServer]:
+    process = await asyncio.to_thread(_start, arguments, directory, environment)
+    try:
+        yield HttpServer(process, directory)
+        process.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(process.wait, STOP_SECONDS_MAX)
+    finally:
+        process.kill()
+        await asyncio.to_thread(process.wait)
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def _start(
+    arguments: Sequence[str], directory: Path, environment: Mapping[str, str]
+) -> subprocess.Popen[str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(ENVIRONMENT_PREFIX)}
     with (directory / LOG_FILE).open("ab") as log:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, *arguments],
             cwd=directory,
             # Lines that are read here must not be wrapped; the source may not be installed.
@@ -132,15 +149,6 @@ def _running(
             stderr=log,
             text=True,
         )
-    try:
-        yield HttpServer(process, directory)
-        process.send_signal(signal.SIGTERM)
-        process.wait(STOP_SECONDS_MAX)
-    finally:
-        process.kill()
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
 
 
 def _where(server: HttpServer, who: str) -> tuple[str, int]:

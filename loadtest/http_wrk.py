@@ -69,7 +69,7 @@ async def send_singles(
 
 async def _with_wrk(server: HttpServer, connections: int, seconds: float, prefix: str) -> Singles:
     script = Path(server.directory) / "orders.lua"
-    script.write_text(SCRIPT, encoding="utf-8")
+    await asyncio.to_thread(script.write_text, SCRIPT, encoding="utf-8")
     process = await asyncio.create_subprocess_exec(
         *("wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s"),
         *(f"--timeout={REPLY_SECONDS_MAX}s", f"-s{script}", server.url, "--", prefix),
