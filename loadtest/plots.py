@@ -102,7 +102,9 @@ def over_time(
             # Beside the plot: over it a legend hides what it explains.
             axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
         for name, (begin, end) in spans.items():
-            axes[0].text((begin + end) / 2, 1.02, name, ha="center", transform=_above(axes[0]))
+            axes[0].text(
+                (begin + end) / 2, 1.03, name, ha="center", fontsize=8, transform=_above(axes[0])
+            )
         axes[0].set_title(title, loc="left", pad=22)
         axes[-1].set_xlabel("seconds")
         buffer = io.BytesIO()
