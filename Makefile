@@ -10,10 +10,10 @@ CODE := engine loadtest tests
 PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test services bench vulnerabilities lock clean
+.PHONY: help install demo test services bench bench-http vulnerabilities lock clean
 
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
 
 install: $(STAMP) ## Create .venv with the locked dependencies and this project, editable
 
@@ -35,6 +35,9 @@ services: ## Install MariaDB, Redis and Chromium for the tests where apt can, or
 bench: $(STAMP) ## Measure the stages and the whole engine; writes a folder in results/
 	$(BIN)/pytest tests/benchmarks --benchmark-enable --benchmark-only
 	$(BIN)/python -m loadtest.bench
+
+bench-http: $(STAMP) ## Measure orders over HTTP and an overload in ten minutes; writes a folder too
+	$(BIN)/python -m loadtest.bench_http
 
 vulnerabilities: $(STAMP) ## Look up known holes in what requirements.lock pins (asks PyPI)
 	$(BIN)/pip-audit --requirement requirements.lock --disable-pip --strict

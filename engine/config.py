@@ -144,7 +144,8 @@ class ServiceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     in well under a second. `request_seconds_max`: how long a request may take to arrive, and a reply
     to be read, before its connection is closed. `keep_alive_seconds`: how long one may stay idle,
     longer than the 60 seconds of common load balancers. `body_bytes_max`: 10,000 orders of
-    400 bytes. `lists_bytes_max`: of all lists being handled at once; beyond it they are refused.
+    400 bytes. `lists_bytes_max`: of all lists being handled at once; beyond it they are refused, and
+    earlier those that could not be answered in their callers' time.
     At a stop, `drain_delay_seconds` pass between "not ready" and the last accepted connection, and
     `drain_seconds_max` between that and the end of all requests.
     """

@@ -105,7 +105,7 @@ def table_of(run: BenchRun) -> Table:
     for column in COLUMNS:
         table.add_column(column, justify="left" if column in ("figure", "checked") else "right")
     for each in run.figures:
-        table.add_row(*(cell.replace("; ", "\n") for cell in _cells(each)))
+        table.add_row(*(cell.replace("; ", "\n") for cell in cells_of(each)))
     return table
 
 
@@ -123,12 +123,13 @@ def write(run: BenchRun, out: Path) -> None:
         "",
         f"| {' | '.join(COLUMNS)} |",
         "|---" * len(COLUMNS) + "|",
-        *(f"| {' | '.join(_cells(each))} |" for each in run.figures),
+        *(f"| {' | '.join(cells_of(each))} |" for each in run.figures),
     ]
     write_run(out, run, page)
 
 
-def _cells(each: Figure) -> list[str]:
+def cells_of(each: Figure) -> list[str]:
+    """A figure as a row of COLUMNS."""
     sign = ">=" if each.at_least else "<="
     return [
         f"{each.name}, {each.unit}",

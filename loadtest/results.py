@@ -20,7 +20,7 @@ SCHEMA: Final = 1
 RUN_FILE: Final = "run.json"
 PAGE_FILE: Final = "README.md"
 
-Kind: TypeAlias = Literal["simulate", "strategies", "locust", "tune", "bench"]
+Kind: TypeAlias = Literal["simulate", "strategies", "locust", "tune", "bench", "bench-http"]
 Strategy: TypeAlias = Literal[
     "group-commit", "row-lock", "select-for-update", "optimistic", "queue", "redis-lua"
 ]

@@ -2,12 +2,14 @@
 
 A list is refused whole only when it is malformed, too large, or when there is no room: then nothing
 of it happened. Room is looked at before the body is read and decoded, so that lists nobody can take
-cost next to nothing.
+cost next to nothing. There is none either when a list could not be answered in the time its caller
+waits: else a flood would be decoded and queued only to expire, and nobody would be answered in time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from time import perf_counter
 from typing import Final
 
 import msgspec
@@ -26,6 +28,17 @@ from engine.service.replies import STATUS_OF_REASON, Reply, describe, failed
 from engine.service.wire import LIST_ORDERS_MAX, ListedOrder, ListedOutcome
 
 NDJSON: Final = b"application/x-ndjson"
+
+SATURATED_BYTES: Final = 500_000
+"""Of lists under way together: about a batch of the engine. Less says nothing of how fast it is, because
+it waits for the disk and not for others; so much is always admitted."""
+
+SECONDS_PER_BYTE_MIN: Final = 2e-7
+"""75,000 orders of 66 bytes a second. A faster pace is not believed: that of a quiet hour says little of
+the first moment of a flood, in which most of the time goes into refusing."""
+
+PACE_WEIGHT: Final = 0.2
+"""Of the newest list in the pace: a hiccup of the disk is forgotten after ten lists."""
 
 _list = msgspec.json.Decoder(list[ListedOrder])
 _line = msgspec.json.Decoder(ListedOrder)
@@ -47,6 +60,7 @@ class OrderLists:
         self._body_bytes_max = body_bytes_max
         self._lists_bytes_max = lists_bytes_max
         self._bytes = 0
+        self._seconds_per_byte = SECONDS_PER_BYTE_MIN
         self.refused = 0
 
     async def reserve(self, scope: Scope, receive: Receive) -> Reply:
@@ -58,10 +72,11 @@ class OrderLists:
         lines = _is_ndjson(headers.content_type)
         # Without a length it may become as long as any may be.
         expected = self._body_bytes_max if headers.length is None else int(headers.length)
-        if self._bytes and self._bytes + expected > self._lists_bytes_max:
+        if self._bytes and self._bytes + expected > self._room(timeout_ms):
             self.refused += 1
             return failed(Overloaded(self._bytes, self._lists_bytes_max, 0.1))
         self._bytes += expected
+        under_way, began = self._bytes, perf_counter()
         try:
             body = await read_body(receive, headers.length, self._body_bytes_max)
             orders = _decode_lines(body) if lines else decode(_list, body)
@@ -69,11 +84,27 @@ class OrderLists:
             del body, orders
             outcomes = await self._decide(commands, timeout_ms)
             listed = [_listed(*each) for each in zip(commands, outcomes, strict=True)]
+            self._answered(under_way, perf_counter() - began)
         finally:
             self._bytes -= expected
         if lines:
             return Reply(200, _encoder.encode_lines(listed), content_type=NDJSON)
         return Reply(200, _encoder.encode(listed))
+
+    def _room(self, timeout_ms: int | None) -> float:
+        """Bytes of lists that may be under way for one that waits so long.
+
+        At the pace of late they are answered in a quarter of that time: in a flood a request also
+        waits before it is read and an answer before it is taken, which is not seen from here.
+        """
+        seconds = (timeout_ms or self._engine.settings.queue.deadline_ms) / 1_000
+        in_time = max(SATURATED_BYTES, seconds / 4 / self._seconds_per_byte)
+        return min(self._lists_bytes_max, in_time)
+
+    def _answered(self, under_way: int, seconds: float) -> None:
+        """Learn from a list that took so long while `under_way` bytes, its own among them, were."""
+        pace = max(SECONDS_PER_BYTE_MIN, seconds / max(under_way, SATURATED_BYTES))
+        self._seconds_per_byte += (pace - self._seconds_per_byte) * PACE_WEIGHT
 
     async def _decide(
         self, commands: Sequence[Reserve], timeout_ms: int | None

@@ -1,0 +1,162 @@
+"""Servers as processes of their own, measured from outside and audited when they have ended."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from engine.config import COMMAND_SIDE_KEYS, DEFAULT_ADMIN_SECRET, ENVIRONMENT_PREFIX, SEPARATOR
+from engine.inventory.audit import audit
+from engine.runtime import open_reader
+from loadtest.bench_ceilings import WrongAnswer
+from loadtest.bench_runs import STOCK
+from loadtest.http_client import HttpConnection
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+STOP_SECONDS_MAX: Final = 120.0
+"""A stopped server answers who is there and writes a snapshot; killed after so long."""
+
+STORE_FILE: Final = "sale.db"
+LOG_FILE: Final = "log.jsonl"
+
+READ_MODELS_OFF: Final[Mapping[str, Any]] = COMMAND_SIDE_KEYS
+
+
+class HttpServer:
+    """A running server; `public` and `admin` are (host, port), `admin` None for the empty handler."""
+
+    def __init__(self, process: subprocess.Popen[str], directory: Path) -> None:
+        self.process = process
+        self.directory = directory
+        self.public: tuple[str, int] = ("", 0)
+        self.admin: tuple[str, int] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.public[0]}:{self.public[1]}"
+
+    def resident_mib(self) -> float:
+        """Its resident memory, 0 where the system does not tell."""
+        try:
+            text = Path(f"/proc/{self.process.pid}/statm").read_text(encoding="ascii")
+        except OSError:
+            return 0.0
+        return int(text.split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    async def open_sale(self) -> None:
+        """Put the SKU HOT on sale. Raises WrongAnswer, OSError."""
+        assert self.admin is not None
+        connection = await HttpConnection.connect(*self.admin)
+        reply = await connection.request(
+            "POST",
+            "/v1/admin/skus/HOT/open",
+            msgspec.json.encode({"stock": STOCK}),
+            {"Authorization": f"Bearer {DEFAULT_ADMIN_SECRET}"},
+        )
+        connection.close()
+        if reply.status != 201:
+            raise WrongAnswer(f"the sale could not be opened: {reply.status} {reply.body!r}")
+
+
+@asynccontextmanager
+async def order_server(directory: Path, overrides: Mapping[str, Any]) -> AsyncIterator[HttpServer]:
+    """`seckill serve` on free ports with a store in `directory`, closed properly at the end."""
+    settings = {
+        **overrides,
+        "store.url": f"sqlite:{directory / STORE_FILE}",
+        "service.port": 0,
+        "service.admin_port": 0,
+        "service.log_level": "warning",
+    }
+    environment = {
+        f"{ENVIRONMENT_PREFIX}{key.replace('.', SEPARATOR).upper()}": str(value)
+        for key, value in settings.items()
+    }
+    program = "from engine.cli import main; main()"
+    async with _running(["-c", program, "serve"], directory, environment) as server:
+        server.public = await asyncio.to_thread(_where, server, "Buyers")
+        server.admin = await asyncio.to_thread(_where, server, "Operator")
+        yield server
+
+
+@asynccontextmanager
+async def empty_server(directory: Path) -> AsyncIterator[HttpServer]:
+    """The empty handler on the same server class."""
+    async with _running(["-m", "loadtest.http_empty"], directory, {}) as server:
+        server.public = await asyncio.to_thread(_where, server, "Buyers")
+        yield server
+
+
+async def check_store(directory: Path, sold_min: int, sold_max: int | None = None) -> int:
+    """Audit the store of a server that has ended, and return the events replayed.
+
+    So many orders must be in it as were answered 201; up to `sold_max` where a generator hangs up on
+    orders whose answers are under way. Raises WrongAnswer.
+    """
+    sold_max = sold_min if sold_max is None else sold_max
+    reader = await open_reader(f"sqlite:{directory / STORE_FILE}")
+    try:
+        (row,) = await reader.read_rows("stock")
+        report = await audit(reader)
+    finally:
+        await reader.close()
+    if not report.ok:
+        raise WrongAnswer(f"the audit failed: {[each for each in report.checks if not each.ok]}")
+    sold = int(row["reserved"])
+    if not sold_min <= sold <= sold_max or int(row["available"]) != STOCK - sold:
+        raise WrongAnswer(f"{sold_min:,} to {sold_max:,} orders were answered 201, stored: {row}")
+    return report.checked_events
+
+
+@asynccontextmanager
+async def _running(
+    arguments: Sequence[str], directory: Path, environment: Mapping[str, str]
+) -> AsyncIterator[HttpServer]:
+    process = await asyncio.to_thread(_start, arguments, directory, environment)
+    try:
+        yield HttpServer(process, directory)
+        process.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(process.wait, STOP_SECONDS_MAX)
+    finally:
+        process.kill()
+        await asyncio.to_thread(process.wait)
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def _start(
+    arguments: Sequence[str], directory: Path, environment: Mapping[str, str]
+) -> subprocess.Popen[str]:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(ENVIRONMENT_PREFIX)}
+    with (directory / LOG_FILE).open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=directory,
+            # Lines that are read here must not be wrapped; the source may not be installed.
+            env={**inherited, **environment, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+
+
+def _where(server: HttpServer, who: str) -> tuple[str, int]:
+    """The address on the line that begins with `who`. Raises WrongAnswer when it ends without."""
+    assert server.process.stdout is not None
+    for line in server.process.stdout:
+        if found := re.match(rf"{who}\s+(http://\S+)", line):
+            parts = urlsplit(found[1])
+            return parts.hostname or "", parts.port or 0
+    log = (server.directory / LOG_FILE).read_text(encoding="utf-8", errors="replace")
+    raise WrongAnswer(f"the server did not start:\n{log[-2_000:]}")
