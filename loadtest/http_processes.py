@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from engine.config import COMMAND_SIDE_KEYS, DEFAULT_ADMIN_SECRET, ENVIRONMENT_PREFIX, SEPARATOR
+from engine.auth_settings import DEFAULT_ADMIN_SECRET
+from engine.config import COMMAND_SIDE_KEYS, ENVIRONMENT_PREFIX, SEPARATOR
 from engine.inventory.audit import audit
 from engine.runtime import open_reader
 from loadtest.bench_ceilings import WrongAnswer

@@ -104,31 +104,35 @@ def required(command_id: str | None) -> str:
     return command_id
 
 
-async def read_body(receive: Receive, length: bytes | None, bytes_max: int) -> bytes:
-    """The whole body. Raises Denied (413) beyond `bytes_max`, Disconnected."""
+async def read_body(
+    receive: Receive,
+    length: bytes | None,
+    bytes_max: int,
+    arrived: Callable[[int], None] | None = None,
+) -> bytes:
+    """The whole body. `arrived` is told how many bytes each part of it has, and may raise Denied.
+
+    Raises Denied (413) beyond `bytes_max`, Disconnected.
+    """
     if length is not None and int(length) > bytes_max:
         raise too_large(bytes_max)
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise Disconnected
-    body: bytes = message.get("body", b"")
-    # A body without a length may be whole in one piece.
-    if len(body) > bytes_max:
-        raise too_large(bytes_max)
-    if not message.get("more_body", False):
-        return body
-    parts = [body]
-    size = len(body)
-    while message.get("more_body", False):
+    parts: list[bytes] = []
+    size = 0
+    more = True
+    while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise Disconnected
-        part = message.get("body", b"")
+        part: bytes = message.get("body", b"")
+        more = message.get("more_body", False)
         size += len(part)
+        # A body without a length may be whole in one piece.
         if size > bytes_max:
             raise too_large(bytes_max)
+        if arrived is not None:
+            arrived(len(part))
         parts.append(part)
-    return b"".join(parts)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def too_large(bytes_max: int) -> Denied:

@@ -20,7 +20,7 @@ from engine.errors import InvalidCommand, OutcomeUnknown, Overloaded
 from engine.gate.gate import Gate, GateOrder
 from engine.inventory.commands import Reserve
 from engine.inventory.events import Reserved
-from engine.service.access import Access
+from engine.service.access import Access, Denied
 from engine.service.http import Headers, Receive, Scope, decode, read_body
 from engine.service.ids import check_sku, make_id
 from engine.service.orders import gate_reply
@@ -60,6 +60,7 @@ class OrderLists:
         self._body_bytes_max = body_bytes_max
         self._lists_bytes_max = lists_bytes_max
         self._bytes = 0
+        self._arriving = 0
         self._seconds_per_byte = SECONDS_PER_BYTE_MIN
         self.refused = 0
 
@@ -72,13 +73,14 @@ class OrderLists:
         lines = _is_ndjson(headers.content_type)
         # Without a length it may become as long as any may be.
         expected = self._body_bytes_max if headers.length is None else int(headers.length)
-        if self._bytes and self._bytes + expected > self._room(timeout_ms):
-            self.refused += 1
-            return failed(Overloaded(self._bytes, self._lists_bytes_max, 0.1))
-        self._bytes += expected
+        self._check_room(expected, timeout_ms)
+        body = await self._read(receive, headers.length)
+        # Others may have come meanwhile; what is sent slowly holds no room for itself.
+        self._check_room(len(body), timeout_ms)
+        size = len(body)
+        self._bytes += size
         under_way, began = self._bytes, perf_counter()
         try:
-            body = await read_body(receive, headers.length, self._body_bytes_max)
             orders = _decode_lines(body) if lines else decode(_list, body)
             commands = _commands(orders)
             del body, orders
@@ -86,10 +88,35 @@ class OrderLists:
             listed = [_listed(*each) for each in zip(commands, outcomes, strict=True)]
             self._answered(under_way, perf_counter() - began)
         finally:
-            self._bytes -= expected
+            self._bytes -= size
         if lines:
             return Reply(200, _encoder.encode_lines(listed), content_type=NDJSON)
         return Reply(200, _encoder.encode(listed))
+
+    async def _read(self, receive: Receive, length: bytes | None) -> bytes:
+        """The body. What has arrived of all lists is bounded, whatever their heads announce."""
+        size = 0
+
+        def arrived(count: int) -> None:
+            nonlocal size
+            if self._bytes + self._arriving + count > self._lists_bytes_max:
+                raise self._no_room()
+            size += count
+            self._arriving += count
+
+        try:
+            return await read_body(receive, length, self._body_bytes_max, arrived)
+        finally:
+            self._arriving -= size
+
+    def _check_room(self, expected: int, timeout_ms: int | None) -> None:
+        if self._bytes and self._bytes + expected > self._room(timeout_ms):
+            raise self._no_room()
+
+    def _no_room(self) -> Denied:
+        self.refused += 1
+        reply = failed(Overloaded(self._bytes, self._lists_bytes_max, 0.1))
+        return Denied(reply)
 
     def _room(self, timeout_ms: int | None) -> float:
         """Bytes of lists that may be under way for one that waits so long.

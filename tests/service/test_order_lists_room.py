@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 import msgspec
 import pytest
 
+from engine.auth_settings import AuthSettings
 from engine.clock import SystemClock
-from engine.config import AuthSettings, Settings
+from engine.config import Settings
 from engine.engine import Engine
 from engine.inventory.commands import Reserve
 from engine.inventory.events import Reserved
-from engine.service.access import Access
+from engine.service.access import Access, Denied
 from engine.service.http import Message, Scope
 from engine.service.order_lists import SATURATED_BYTES, OrderLists
 from engine.service.replies import Reply
@@ -57,7 +58,13 @@ class Door:
             self.read += 1
             return {"type": "http.request", "body": body.ljust(length)}
 
-        return asyncio.create_task(cast(Any, self.lists.reserve(scope, receive)))
+        async def reply() -> Reply:
+            try:
+                return await self.lists.reserve(scope, receive)
+            except Denied as denied:
+                return denied.reply
+
+        return asyncio.create_task(reply())
 
 
 @pytest.mark.parametrize(("timeout_ms", "status"), [("1", 503), ("10000", 200)])
@@ -89,3 +96,33 @@ async def test_room_is_there_again_once_lists_were_answered() -> None:
     door.sale.answering.set()
     await first
     assert (await door.send(SATURATED_BYTES + 1, x_request_timeout_ms="1")).status == 200
+
+
+async def test_lists_that_are_announced_and_not_sent_keep_nobody_out() -> None:
+    door = Door()
+    never = asyncio.Event()
+
+    async def receive() -> Message:
+        await never.wait()
+        raise AssertionError("nothing comes")
+
+    length = str(door.sale.settings.service.body_bytes_max).encode()
+    scope: Scope = {"headers": [(b"content-length", length)]}
+    announced = [asyncio.create_task(door.lists.reserve(scope, receive)) for _ in range(20)]
+    await asyncio.sleep(0)
+    door.sale.answering.set()
+    assert (await door.send(1_000)).status == 200
+    for each in announced:
+        each.cancel()
+    await asyncio.wait(announced)
+
+
+async def test_what_has_arrived_of_all_lists_is_bounded() -> None:
+    door = Door()
+    settings = door.sale.settings.service
+    each = settings.body_bytes_max
+    sent = [door.send(each) for _ in range(settings.lists_bytes_max // each + 1)]
+    await asyncio.wait(sent, timeout=0.0)
+    await asyncio.sleep(0)
+    door.sale.answering.set()
+    assert 503 in [(await one).status for one in sent]
