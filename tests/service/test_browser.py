@@ -1,162 +1,34 @@
-"""The pages in a real browser, against the real server: what operators and buyers see and can do."""
+"""The buyer's page in a real browser, against the real server: what buyers see and can do."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from typing import Final
 
+import httpx
 import pytest
-from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Route, expect
 
-from engine.auth_settings import DEFAULT_ADMIN_SECRET
-from engine.testing.mariadb_server import find_program
-from tests.servers import need
+from tests.service.browsing import (
+    OpenPage,
+    expect_no_sideways_scrolling,
+    order,
+    outcome,
+    row,
+    stream_of,
+)
 from tests.service.serving import Served, served
 
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 COUNTDOWN = re.compile(r"^(9|10):\d\d$")
 """What is left of a hold of ten minutes."""
 
-FIGURE = re.compile(r"^[\d.,]+$")
-
-REFUSED = re.compile(
-    r"Failed to load resource: the server responded with a status of (401|404|409|503) "
-)
-"""The browser notes every refused request; these the pages ask for on purpose."""
-
 GONE = re.compile(r"net::ERR_(CONNECTION_REFUSED|CONNECTION_RESET|INCOMPLETE_CHUNKED_ENCODING)")
 
-OpenPage = Callable[[str], Page]
-
-expect.set_options(timeout=20_000)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    need(*CHROMIUM)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_program(*CHROMIUM))
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A server where nobody has to show who they are; every test sells SKUs of its own."""
-    need(*CHROMIUM)
-    with served(tmp_path_factory.mktemp("shop")) as server:
-        yield server
-
-
-@pytest.fixture
-def errors() -> list[str]:
-    """What the consoles of all pages have complained about; read by `open_page` in the end."""
-    return []
-
-
-@pytest.fixture
-def open_page(browser: Browser, errors: list[str]) -> Iterator[OpenPage]:
-    """Open an address as somebody new, with nothing stored. In the end no error may be left."""
-    contexts = []
-
-    def open_(url: str) -> Page:
-        context = browser.new_context(viewport={"width": 360, "height": 740})
-        context.set_default_timeout(20_000)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda each: errors.append(each.text) if each.type == "error" else None)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(url)
-        return page
-
-    yield open_
-    for context in contexts:
-        context.close()
-    assert [each for each in errors if not REFUSED.search(each)] == []
-
-
-def sign_in(page: Page, secret: str = DEFAULT_ADMIN_SECRET) -> None:
-    page.get_by_label("Admin secret").fill(secret)
-    page.get_by_role("button", name="Log in").click()
-
-
-def row(page: Page, sku: str) -> Locator:
-    return page.get_by_role("row").filter(has=page.get_by_role("rowheader", name=sku, exact=True))
-
-
-def order(page: Page, buyer: str) -> None:
-    """Fill the form and press the button."""
-    page.get_by_label("Your name").fill(buyer)
-    page.get_by_role("button", name="Buy").click()
-
-
-def outcome(page: Page) -> Locator:
-    return page.get_by_role("heading", level=2)
-
-
-def expect_no_sideways_scrolling(page: Page) -> None:
-    assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
-
-
-def test_an_operator_opens_a_sale_and_sees_it_sell_out(shop: Served, open_page: OpenPage) -> None:
-    page = open_page(shop.admin)
-    sign_in(page, "a guess")
-    expect(page.get_by_role("alert")).to_have_text("That is not the admin secret.")
-    sign_in(page)
-
-    page.get_by_role("button", name="Open a sale").click()
-    dialog = page.get_by_role("dialog")
-    dialog.get_by_label("Product (SKU)").fill("PHONE")
-    dialog.get_by_label("Units for sale").fill("50")
-    dialog.get_by_label("Seconds a unit is held").fill("0")
-    dialog.get_by_role("button", name="Open the sale").click()
-    phone = row(page, "PHONE")
-    expect(phone.locator(".cell-left")).to_have_text("50")
-
-    assert sorted(shop.sell("PHONE", 60)) == [201] * 50 + [409] * 10
-    expect(phone.locator(".cell-left")).to_have_text("0")
-    expect(phone.locator(".cell-sold")).to_have_text("50")
-    expect(phone.get_by_role("cell").nth(5)).to_contain_text("10")
-    expect(phone).to_contain_text("sold out")
-    # What was counted is a figure also when it is none; a dash is for what nobody knows.
-    for title in ("Orders/s", "Waiting", "Batches/s closed by"):
-        figures = page.locator(".chart").filter(has_text=title).locator("output")
-        expect(figures).to_have_text([FIGURE] * figures.count())
-    expect_no_sideways_scrolling(page)
-
-    phone.get_by_role("link", name="Shop").click()
-    expect(page).to_have_url(f"{shop.public}/shop/PHONE")
-    expect(page.get_by_role("button", name="Sold out")).to_be_disabled()
-
-
-def test_an_operator_pauses_restocks_resumes_exports_and_audits(
-    shop: Served, open_page: OpenPage
-) -> None:
-    shop.open("LAMP", stock=5)
-    buyers = open_page(f"{shop.public}/shop/LAMP")
-    stock = buyers.locator("#stock-text")
-    expect(stock).to_have_text("5 available")
-    page = open_page(shop.admin)
-    sign_in(page)
-    page.get_by_role("button", name="Manage LAMP").click()
-    dialog = page.get_by_role("dialog")
-
-    dialog.get_by_role("button", name="Pause").click()
-    expect(stock).to_have_text("paused")
-    expect(buyers.get_by_role("button", name="Buy")).to_be_disabled()
-    dialog.get_by_label("Units").fill("7")
-    dialog.get_by_role("button", name="Restock").click()
-    expect(dialog.get_by_role("status")).to_have_text("7 units added to the stock.")
-    dialog.get_by_role("button", name="Resume").click()
-    expect(stock).to_have_text("12 available")
-    expect(buyers.get_by_role("button", name="Buy")).to_be_enabled()
-
-    with page.expect_download() as exported:
-        dialog.get_by_role("button", name="Export CSV").click()
-    assert exported.value.path().read_text().count("\n") == 5, "a head and four events"
-    dialog.get_by_role("button", name="Done").click()
-    page.get_by_role("button", name="Audit").click()
-    expect(page.locator("#audit-verdict")).to_have_text("Every check that could be made holds.")
+BY_TOKEN: Final = {
+    "auth__mode": "token",
+    "auth__token_key": "a-token-key-that-is-long-enough-for-it",
+    "auth__shop_secret": "a-shop-secret-that-is-long-enough-for-it",
+}
 
 
 def test_a_buyer_reserves_extends_and_gives_back(shop: Served, open_page: OpenPage) -> None:
@@ -225,14 +97,9 @@ def test_a_keyboard_is_enough_to_buy(shop: Served, open_page: OpenPage) -> None:
 def test_a_purchase_token_buys_once_and_its_buyer_sees_the_queue(
     browser: Browser, open_page: OpenPage, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    settings = {
-        "auth__mode": "token",
-        "auth__token_key": "the-key-that-signs-in-the-test-0001",
-        "auth__shop_secret": "shop-of-the-test-1",
-        # Long enough for the page to ask for its place.
-        "batch__delay_ms_max": "1000",
-    }
-    with served(tmp_path_factory.mktemp("tokens"), **settings) as shop:
+    # The delay is long enough for the page to ask for its place.
+    slow = {**BY_TOKEN, "batch__delay_ms_max": "1000"}
+    with served(tmp_path_factory.mktemp("tokens"), **slow) as shop:
         shop.open("RING", stock=5, hold_seconds=600)
         purchase = {"buyer": "alice", "sku": "RING", "seconds": 600}
         token = shop.operate("tokens", purchase).json()["token"]
@@ -257,6 +124,103 @@ def test_a_purchase_token_buys_once_and_its_buyer_sees_the_queue(
         expect(outcome(stranger)).to_have_text("Your purchase token is not accepted")
         for each in (page, again, stranger):
             each.close()
+
+
+def test_a_typed_token_finds_its_reservation_again_after_a_reload(
+    open_page: OpenPage, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with served(tmp_path_factory.mktemp("typed"), **BY_TOKEN) as shop:
+        shop.open("RING", stock=5, hold_seconds=600)
+        page = open_page(f"{shop.public}/shop/RING")
+        numbers = []
+        for stock_left, buyer in ((4, "alice"), (3, "bob")):
+            purchase = {"buyer": buyer, "sku": "RING", "seconds": 600}
+            page.get_by_label("Purchase token").fill(
+                shop.operate("tokens", purchase).json()["token"]
+            )
+            page.get_by_role("button", name="Buy").click()
+            expect(outcome(page)).to_have_text("Reserved for you")
+            numbers.append(page.locator("#order-number").text_content())
+
+            page.reload()
+            expect(outcome(page)).to_have_text("Reserved for you")
+            expect(page.locator("#order-number")).to_have_text(numbers[-1] or "")
+            assert shop.stock("RING")["available"] == stock_left
+            assert page.evaluate("localStorage.length") == 0
+            # A new tab knows nothing of it.
+            page.close()
+            page = open_page(f"{shop.public}/shop/RING")
+        assert len(set(numbers)) == 2
+        page.close()
+
+
+def test_the_order_number_is_the_id_by_which_the_api_finds_the_order(
+    shop: Served, open_page: OpenPage
+) -> None:
+    shop.open("MUG (red)", stock=3, hold_seconds=600)
+    page = open_page(f"{shop.public}/shop/MUG (red)")
+    with page.expect_response("**/reservations") as answered:
+        order(page, "alice")
+    id_ = answered.value.json()["id"]
+    assert id_.startswith("MUG%20%28red%29:")
+    number = page.locator("#order-number")
+    expect(number).to_have_text(f"Order number {id_}")
+    expect_no_sideways_scrolling(page)
+    page.get_by_role("button", name="Give it back").click()
+    expect(outcome(page)).to_have_text("Given back")
+    expect(number).to_have_text(f"Order number {id_}")
+
+
+def test_a_point_of_one_sku_needs_its_rows_only(shop: Served, open_page: OpenPage) -> None:
+    sold = {"phase": "open", "reserved": 0, "paid": 0, "limit_per_buyer": 0, "hold_seconds": 0}
+    at = {"id": 1, "at_ms": 1_764_086_400_000}
+    about = httpx.get(f"{shop.public}/v1/about").json()
+    first = {"sku": "TOY", "available": 9, "refused": {}, **sold}
+    page = open_page("about:blank")
+    events = stream_of(
+        ("snapshot", {**at, "about": about, "skus": [first], "history": []}),
+        ("point", {**at, "id": 2, "skus": [{**first, "available": 2}]}),
+    )
+    page.route("**/v1/stream?*", events)
+    page.goto(f"{shop.public}/shop/TOY")
+    expect(page.locator("#stock-text")).to_have_text("2 available")
+    expect(page.get_by_role("button", name="Buy")).to_be_enabled()
+
+
+def test_a_sale_in_which_nothing_happens_is_not_a_lost_one(
+    shop: Served, open_page: OpenPage
+) -> None:
+    shop.open("TENT", stock=3)
+    page = open_page("about:blank")
+    page.clock.install()
+    asked: list[str] = []
+    page.on("request", lambda each: asked.append(each.url) if "/v1/stream" in each.url else None)
+    page.goto(f"{shop.public}/shop/TENT")
+    expect(page.locator("#stock-text")).to_have_text("3 available")
+    page.clock.run_for(30_000)
+    expect(page.locator("#stale")).to_be_hidden()
+    assert len(asked) == 1
+    # A silence that is much longer may be a dead connection; a new one shows that it was not.
+    with page.expect_request("**/v1/stream?*"):
+        page.clock.fast_forward(90_000)
+    expect(page.locator("#stale")).to_be_hidden()
+
+
+def test_buyers_need_no_figures_of_the_whole_sale(
+    open_page: OpenPage, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with served(tmp_path_factory.mktemp("hidden"), service__public_dashboard="false") as shop:
+        shop.open("SOFA", stock=2, hold_seconds=600)
+        page = open_page("about:blank")
+        page.route(re.compile("/v1/stream$"), lambda route: route.fulfill(status=404, json={}))
+        page.goto(f"{shop.public}/shop/SOFA")
+        expect(page.locator("#stock-text")).to_have_text("2 available")
+        order(page, "alice")
+        expect(outcome(page)).to_have_text("Reserved for you")
+        expect(page.locator("#stock-text")).to_have_text("1 available")
+        page.get_by_role("button", name="Give it back").click()
+        expect(page.locator("#stock-text")).to_have_text("2 available")
+        page.close()
 
 
 def test_an_order_that_is_shed_is_sent_again_under_its_number(
