@@ -15,6 +15,7 @@ import structlog
 from structlog.typing import Processor
 
 from engine.config import ServiceSettings
+from engine.service.log_writer import LogWriter
 
 HIDDEN: Final = "..."
 
@@ -59,7 +60,7 @@ def _without_secrets(text: str) -> str:
     return text
 
 
-def set_up_logging(settings: ServiceSettings) -> None:
+def set_up_logging(settings: ServiceSettings) -> LogWriter:
     """Send every log line of the process to stderr. Called once, by the program."""
     as_json = settings.log_format == "json" or (
         settings.log_format == "auto" and not sys.stderr.isatty()
@@ -85,8 +86,10 @@ def set_up_logging(settings: ServiceSettings) -> None:
         )
     )
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    writer = LogWriter(handler)
+    root.handlers[:] = [writer]
     root.setLevel(settings.log_level.upper())
     # Its start and stop lines say what ours say; a malformed request is counted, not told.
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+    return writer

@@ -87,7 +87,7 @@ def test_no_token_gets_through_whatever_stands_around_it(before: str, after: str
 def test_lines_of_every_logger_are_json_without_secrets_also_those_of_exceptions(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    set_up_logging(ServiceSettings(log_format="json"))
+    writer = set_up_logging(ServiceSettings(log_format="json"))
     logger = logging.getLogger("some.library")
     logger.warning("cannot reach %s", "mysql://u:canary@h/db", extra={"sku": "PHONE"})
     try:
@@ -95,6 +95,7 @@ def test_lines_of_every_logger_are_json_without_secrets_also_those_of_exceptions
     except ValueError:
         logger.exception("failed with %s", TOKEN)
     logger.debug("not asked for")
+    writer.flush()
     lines = capsys.readouterr().err.splitlines()
     first, second = (json.loads(line) for line in lines)
     assert (first["event"], first["sku"]) == ("cannot reach mysql://...@h/db", "PHONE")
@@ -109,9 +110,10 @@ def test_lines_of_every_logger_are_json_without_secrets_also_those_of_exceptions
 def test_lines_for_a_terminal_are_text_and_the_level_is_the_one_asked_for(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    set_up_logging(ServiceSettings(log_format="console", log_level="error"))
+    writer = set_up_logging(ServiceSettings(log_format="console", log_level="error"))
     logging.getLogger("engine").warning("not asked for")
     logging.getLogger("engine").error("here with %s", TOKEN)
+    writer.flush()
     (line,) = capsys.readouterr().err.splitlines()
     assert "here with v1...." in line
     assert not line.startswith("{")
