@@ -56,8 +56,8 @@ HEADERS_OF: Final = {
     503: ("Retry-After",),
 }
 
-ALWAYS: Final = {500: Problem}
-"""What every operation may answer, and should not."""
+ALWAYS: Final = {421: Problem, 500: Problem}
+"""What every operation may answer: to who asks for another host, and what it should not."""
 
 
 def openapi_operation(operations: Sequence[Operation]) -> Operation:
