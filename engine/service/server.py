@@ -50,6 +50,10 @@ PIPELINED_MAX: Final = 256
 
 BACKLOG: Final = 2_048
 
+ACCEPTED_AT_ONCE: Final = 16
+"""New connections in a turn of the loop. uvloop takes one of a socket; in a flood a turn takes some
+milliseconds and a thousand who come anew would wait for seconds, so the socket is listened to often."""
+
 
 class HeadTooLong(Exception):
     pass
@@ -67,6 +71,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._door = door
         self._application = application
         self._order: tuple[RequestResponseCycle, bytes] | None = None
+        self._running: RequestResponseCycle | None = None
         self._refused = False
         self._deaf = False
         # Of what is being read: its length, and how much of it may stand before the next head.
@@ -95,6 +100,7 @@ class LimitedProtocol(HttpToolsProtocol):
         door.arriving.pop(self, None)
         door.stuck.pop(self, None)
         door.idle.pop(self, None)
+        self._stop_answering()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -197,6 +203,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             # Behind a request that was to be the last one.
             return
+        self._running = cycle
         if self._deaf and cycle.more_body:
             self.transport.close()
             self._watch_last_reply()
@@ -259,6 +266,7 @@ class LimitedProtocol(HttpToolsProtocol):
             waiting.keep_alive = False
         elif not last_words or (waiting is not None and waiting.response_started):
             self._door.stuck.pop(self, None)
+            self._stop_answering()
             self.transport.abort()
         else:
             if waiting is not None:
@@ -267,6 +275,11 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.write(last_words)
             self.transport.close()
             self._watch_last_reply()
+
+    def _stop_answering(self) -> None:
+        """Have the handler that runs write nothing more; uvicorn knows the newest request only."""
+        if self._running is not None:
+            self._running.disconnected = True
 
     def _refuse(self, why: type | None) -> None:
         """Take nothing more of what the parser was given."""
@@ -311,7 +324,8 @@ class Listener(uvicorn.Server):
         yield
 
     async def run_until_told(self) -> None:
-        await self.serve([self.address])
+        again = [self.address.dup() for _ in range(ACCEPTED_AT_ONCE - 1)]
+        await self.serve([self.address, *again])
 
 
 def bind(host: str, port: int, key: str) -> socket.socket:

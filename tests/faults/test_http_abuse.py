@@ -216,6 +216,15 @@ def test_thousands_of_pipelined_requests_that_nobody_reads_are_bounded(
     close_all(clients)
 
 
+def test_a_connection_that_is_given_up_in_the_middle_of_many_requests_is_no_error(
+    service: Served,
+) -> None:
+    # Fewer than are too many, and more bytes of replies than a connection holds.
+    clients = unread(service, request("GET /v1/openapi.json") * 200, 1)
+    wait_until_all_are_gone(service)
+    close_all(clients)
+
+
 # -- who sends too much
 
 

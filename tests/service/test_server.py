@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 import pytest
+import uvloop
 
 from engine.config import ServiceSettings
 from engine.errors import ConfigError
 from engine.service.door import SPARED_SECONDS, SWEEP_SECONDS, Door
-from engine.service.server import HEAD_BYTES_MAX, Listener, bind, url_of
+from engine.service.server import ACCEPTED_AT_ONCE, HEAD_BYTES_MAX, Listener, bind, url_of
 from engine.testing.virtual_clock import VirtualClock, settle
 from tests.service.api import Api, serving
 
@@ -322,3 +324,23 @@ async def test_an_address_that_is_taken_or_none_is_told_with_its_setting() -> No
     with pytest.raises(ConfigError, match=r"choose another service\.admin_port"):
         bind("300.1.1.1", 0, "service.admin_port")
     taken.close()
+
+
+def test_a_rush_of_new_connections_is_taken_many_at_a_time() -> None:
+    # Of uvloop's own a socket gets one a turn, and a turn is long under load.
+    rush = 4 * ACCEPTED_AT_ONCE
+
+    async def turns_needed() -> int:
+        async with listening() as served:
+            sockets = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(rush)]
+            turns = 0
+            while served.door.connections < rush:
+                await asyncio.sleep(0)
+                turns += 1
+            for each in sockets:
+                each.close()
+            await until(lambda: served.door.connections == 0)
+            return turns
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(turns_needed()) < rush / 2
