@@ -334,17 +334,10 @@ def inspect(
 
 
 async def _audit(store_url: str, history: Path | None) -> AuditReport:
-    from engine.inventory.audit import audit as audit_store
     from engine.inventory.history import read_history
-    from engine.runtime import open_read_models, open_reader
+    from engine.runtime import audit_store
 
-    noted = read_history(history) if history is not None else None
-    reader = await open_reader(store_url)
-    try:
-        async with open_read_models(store_url) as read_models:
-            return await audit_store(reader, noted, read_models)
-    finally:
-        await reader.close()
+    return await audit_store(store_url, read_history(history) if history is not None else None)
 
 
 async def _view(store_url: str, sku: str | None, last: int) -> StoreView | SkuView:

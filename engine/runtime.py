@@ -29,7 +29,9 @@ from engine.cqrs.query_side.subscription import Feed
 from engine.engine import Engine
 from engine.errors import ConfigError
 from engine.gate.gate import Gate
+from engine.inventory.audit import AuditReport, audit
 from engine.inventory.checkout import CHECKOUT
+from engine.inventory.history import History
 from engine.inventory.hold_expiry import HOLDS_AT_ONCE, HoldExpiry
 from engine.inventory.orders_table import ORDERS
 from engine.inventory.refusals import (
@@ -177,6 +179,19 @@ async def open_read_models(store_url: str) -> AsyncIterator[tuple[ReadModelSnaps
                     opened.push_async_callback(snapshot.close)
                 found.append(snapshot)
         yield tuple(each for each in found if each is not None)
+
+
+async def audit_store(store_url: str, history: History | None = None) -> AuditReport:
+    """Audit a store and its read models, with the client's `history`; an engine may be writing to it.
+
+    Raises what `open_reader` and `open_read_models` raise.
+    """
+    reader = await open_reader(store_url)
+    try:
+        async with open_read_models(store_url) as read_models:
+            return await audit(reader, history, read_models)
+    finally:
+        await reader.close()
 
 
 @asynccontextmanager

@@ -81,7 +81,7 @@ def bench(
         # costs nothing.
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".bench-stores-") as place:
             runs = Bench(Path(place), repeats, scale, history_events)
-            names = _names(runs, only)
+            names = chosen(list(runs.steps()), only)
             tune_garbage_collector()
             run = measure(runs, names, Path(place), started)
         write(run, out)
@@ -100,9 +100,8 @@ def bench(
     console.print(f"written: {out}/run.json and README.md")
 
 
-def _names(runs: Bench, only: list[str] | None) -> list[str]:
+def chosen(known: list[str], only: list[str] | None) -> list[str]:
     """Return the benchmarks to run, in their order. Raises BadParameter for an unknown one."""
-    known = list(runs.steps())
     for name in only or ():
         if name not in known:
             raise typer.BadParameter(f"{name!r} is not one of: {', '.join(known)}")

@@ -17,7 +17,7 @@ from engine.errors import ConfigError
 from engine.event_loop import run_async
 from engine.runtime import tune_garbage_collector
 from loadtest import bench_runs
-from loadtest.bench import PIPE_COLUMNS
+from loadtest.bench import PIPE_COLUMNS, chosen
 from loadtest.bench_ceilings import WrongAnswer
 from loadtest.bench_http_report import HttpRun, table_of, write
 from loadtest.bench_http_steps import QUICK, HttpBench, Sizes
@@ -86,7 +86,7 @@ def bench_http(
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".bench-stores-") as stores:
             place = Path(stores).resolve()
             runs = HttpBench(place, QUICK if quick else Sizes(), generator_name(), seed)
-            names = _names(runs, only)
+            names = chosen(list(runs.steps()), only)
             tune_garbage_collector()
             run = measure(runs, names, place, started, seed)
         write(run, out)
@@ -103,15 +103,6 @@ def bench_http(
     console = Console() if sys.stdout.isatty() else Console(width=PIPE_COLUMNS)
     console.print(table_of(run))
     console.print(f"written: {out}/run.json and README.md")
-
-
-def _names(runs: HttpBench, only: list[str] | None) -> list[str]:
-    """Return the benchmarks to run, in their order. Raises BadParameter for an unknown one."""
-    known = list(runs.steps())
-    for name in only or ():
-        if name not in known:
-            raise typer.BadParameter(f"{name!r} is not one of: {', '.join(known)}")
-    return [name for name in known if not only or name in only]
 
 
 def _load_average() -> float:

@@ -17,7 +17,7 @@ import msgspec
 from engine.engine import Engine
 from engine.errors import SeckillError, StoreUnavailable
 from engine.inventory.audit import AuditReport, audit
-from engine.runtime import open_read_models, open_reader
+from engine.runtime import audit_store
 
 IN_MEMORY: Final = "memory:"
 FAILED_CODE: Final = 1
@@ -46,19 +46,10 @@ async def audit_live(engine: Engine) -> AuditReport:
     return msgspec.json.decode(printed, type=AuditReport)
 
 
-async def _audit(url: str) -> AuditReport:
-    reader = await open_reader(url)
-    try:
-        async with open_read_models(url) as read_models:
-            return await audit(reader, None, read_models)
-    finally:
-        await reader.close()
-
-
 def main() -> int:
     """Read a URL, print a report. Returns the exit code."""
     try:
-        sys.stdout.buffer.write(msgspec.json.encode(asyncio.run(_audit(sys.stdin.read()))))
+        sys.stdout.buffer.write(msgspec.json.encode(asyncio.run(audit_store(sys.stdin.read()))))
     except SeckillError as error:
         sys.stdout.write(str(error))
         return FAILED_CODE

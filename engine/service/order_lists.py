@@ -62,7 +62,6 @@ class OrderLists:
         self._bytes = 0
         self._arriving = 0
         self._seconds_per_byte = SECONDS_PER_BYTE_MIN
-        self.refused = 0
 
     async def reserve(self, scope: Scope, receive: Receive) -> Reply:
         """Reserve a list. Raises Denied, InvalidCommand, Disconnected and what `reserve_many` raises
@@ -114,9 +113,7 @@ class OrderLists:
             raise self._no_room()
 
     def _no_room(self) -> Denied:
-        self.refused += 1
-        reply = failed(Overloaded(self._bytes, self._lists_bytes_max, 0.1))
-        return Denied(reply)
+        return Denied(failed(Overloaded(self._bytes, self._lists_bytes_max, 0.1)))
 
     def _room(self, timeout_ms: int | None) -> float:
         """Bytes of lists that may be under way for one that waits so long.

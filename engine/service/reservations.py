@@ -73,7 +73,7 @@ class Reservations:
         sku, command_id = split_id(id_)
         outcome = await self._engine.outcome(sku, command_id)
         if outcome.status == "in_doubt":
-            return in_doubt(id_, command_link(*split_id(id_)))
+            return in_doubt(id_, command_link(sku, command_id))
         found = _reservation(sku, id_, outcome)
         if found is None or not caller.owns(found.buyer):
             return unknown_reservation()

@@ -80,7 +80,6 @@ async def test_a_list_behind_much_is_taken_only_when_its_caller_has_the_time(
     door.sale.answering.set()
     assert (await second).status == status
     assert (await first).status == 200
-    assert door.lists.refused == (status == 503)
 
 
 async def test_a_batch_of_orders_is_under_way_however_little_time_their_callers_have() -> None:
