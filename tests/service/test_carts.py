@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from engine.errors import StoreUnavailable
 from engine.testing.virtual_clock import settle
 from tests.service.api import Api, faulty_store, serving
 
@@ -170,3 +171,25 @@ async def test_an_order_that_takes_longer_than_its_caller_waits_is_202_and_goes_
         await settle()
         assert (await api.public.post("/v1/orders", CART, key="order/1")).status == 201
         assert await stock(api) == (3, 0)
+
+
+@pytest.mark.parametrize("what", ["place", "pay", "cancel"])
+async def test_what_is_durable_and_cannot_be_read_now_is_202_and_never_nothing_happened(
+    what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving() as api:
+        await open_both(api)
+
+        async def gone(_: str) -> None:
+            raise StoreUnavailable("gone")
+
+        path = "/v1/orders" if what == "place" else f"{AT}/{what}"
+        if what != "place":
+            await api.public.post("/v1/orders", CART, key="order/1")
+        with monkeypatch.context() as patch:
+            patch.setattr(api.engine.queries, "order", gone)
+            body = CART if what == "place" else None
+            reply = await api.public.post(path, body, key="order/1" if body else f"{what}-1")
+        assert (reply.status, reply.headers["location"]) == (202, AT)
+        step = {"place": "awaiting_payment", "pay": "confirming", "cancel": "releasing"}[what]
+        assert (await api.public.get(AT)).body["step"] == step

@@ -60,3 +60,16 @@ async def test_who_watches_no_more_is_told_nothing_also_when_another_set_is_equa
     rows.unwatch(gone)
     rows.note_durable([MADE])
     assert (gone, stays) == (set(), {("box", "a")})
+
+
+async def test_a_watcher_that_fails_stops_neither_the_writer_nor_the_other_watchers() -> None:
+    rows = await loaded()
+
+    def fail() -> None:
+        raise RuntimeError("the page has a bug")
+
+    told: list[str] = []
+    rows.watch(fail)
+    rows.watch(lambda: told.append("news"))
+    rows.note_durable([MADE])
+    assert told == ["news"]
