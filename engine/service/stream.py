@@ -30,6 +30,10 @@ QUIET_TICKS_MAX: Final = 4
 POINTS_KEPT: Final = 1_200
 """Five minutes at four a second."""
 
+RECENT_KEPT: Final = 20
+"""Points kept with their rows, for readers who are slow: five seconds. A sale of ten thousand SKUs may
+change a megabyte of rows in each."""
+
 HEARTBEAT_SECONDS: Final = 15.0
 """Proxies close what is silent for a minute, some for thirty seconds."""
 
@@ -61,9 +65,9 @@ class SkuPoint(msgspec.Struct, frozen=True):
 
 
 class Kept(NamedTuple):
-    """A point of the history: without its rows, and encoded with them; which SKUs changed in it."""
+    """A point of late: encoded with its rows, and which SKUs changed in it."""
 
-    point: Point
+    id: int
     event: bytes
     changed: frozenset[str]
 
@@ -76,7 +80,8 @@ class Stream:
         self._about = about
         self._clock = clock
         self._watch = engine.live.watch()
-        self._points: deque[Kept] = deque(maxlen=POINTS_KEPT)
+        self._points: deque[Point] = deque(maxlen=POINTS_KEPT)
+        self._recent: deque[Kept] = deque(maxlen=RECENT_KEPT)
         self._before = engine.statistics()
         self._at = clock.monotonic()
         # A page that comes back after a restart must not take old ids for newer ones.
@@ -114,7 +119,8 @@ class Stream:
         self._id, self._before, self._at = point.id, statistics, now
         kept = msgspec.structs.replace(point, skus=[])
         names = frozenset(each.sku for each in changed)
-        self._points.append(Kept(kept, _event("point", point), names))
+        self._points.append(kept)
+        self._recent.append(Kept(point.id, _event("point", point), names))
         self._of_sku = {}
         self._news.set()
         self._news = asyncio.Event()
@@ -129,7 +135,7 @@ class Stream:
             rows = [row for row in (live.row(sku),) if row is not None]
         # The page of one SKU draws no charts, and a crowd of buyers opens it.
         wanted = self._points if sku is None else ()
-        history = [each.point for each in wanted if after_id is None or each.point.id > after_id]
+        history = [each for each in wanted if after_id is None or each.id > after_id]
         skus = [live_sku(each, live) for each in rows]
         at_ms = self._clock.wall_us() // 1_000
         return _event("snapshot", Snapshot(self._id, at_ms, self._about, skus, history))
@@ -143,6 +149,11 @@ class Stream:
             while not self._closed:
                 if self._id == seen:
                     await self._wait(self._news)
+                if self._recent and seen < self._recent[0].id - 1:
+                    # Rows have changed in points that are gone: everything as it is now.
+                    before, seen = seen, self._id
+                    yield self.snapshot(sku, before)
+                    continue
                 missed, seen = self._since(seen), self._id
                 events = [each.event for each in missed]
                 if sku is not None:
@@ -166,8 +177,8 @@ class Stream:
     def _since(self, seen: int) -> Sequence[Kept]:
         """What a reader has missed; from the end, which is where the newest are."""
         missed: list[Kept] = []
-        for each in reversed(self._points):
-            if each.point.id <= seen:
+        for each in reversed(self._recent):
+            if each.id <= seen:
                 break
             missed.append(each)
         return missed[::-1]
@@ -178,7 +189,7 @@ class Stream:
         if event is None:
             row, live = self._engine.live.row(sku), self._engine.live
             skus = [] if row is None else [live_sku(row, live)]
-            newest = self._points[-1].point
+            newest = self._points[-1]
             event = self._of_sku[sku] = _event("point", SkuPoint(newest.id, newest.at_ms, skus))
         return event
 

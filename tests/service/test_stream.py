@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from engine.service import public
-from engine.service.stream import HEARTBEAT_SECONDS, POINTS_KEPT, TICK_SECONDS
+from engine.service.stream import HEARTBEAT_SECONDS, POINTS_KEPT, RECENT_KEPT, TICK_SECONDS
 from engine.testing.virtual_clock import settle
 from tests.service.api import Api, serving
 
@@ -204,6 +204,24 @@ async def test_a_reader_who_is_slow_holds_nobody_up_and_gets_what_they_missed_in
         late = [(await anext(slow))[1] for _ in range(6)]
         assert late == quick.points()
         assert late[0]["id"] == snapshot["id"] + 1
+        await slow.aclose()  # type: ignore[attr-defined]
+
+
+async def test_a_reader_who_is_too_slow_for_what_is_kept_begins_anew_with_every_row_as_it_is() -> (
+    None
+):
+    async with live() as api:
+        slow = api.public.events("/v1/stream")
+        _, first = await anext(slow)
+        await api.public.reserve("PHONE", "alice", key="1")
+        stream = api.service.stream
+        for _ in range(RECENT_KEPT + 2):
+            assert stream.tick(force=True)
+        name, again = await anext(slow)
+        assert name == "snapshot"
+        assert row(available=8, reserved=1) in again["skus"]
+        assert again["history"][0]["id"] == first["id"] + 1
+        assert len(again["history"]) == RECENT_KEPT + 2
         await slow.aclose()  # type: ignore[attr-defined]
 
 
