@@ -72,13 +72,16 @@ class HttpServer:
 
 @asynccontextmanager
 async def order_server(directory: Path, overrides: Mapping[str, Any]) -> AsyncIterator[HttpServer]:
-    """`seckill serve` on free ports with a store in `directory`, closed properly at the end."""
+    """`seckill serve` on free ports, closed properly at the end.
+
+    `overrides` are dotted keys of the settings; unless they name a store it is in `directory`.
+    """
     settings = {
-        **overrides,
         "store.url": f"sqlite:{directory / STORE_FILE}",
+        "service.log_level": "warning",
+        **overrides,
         "service.port": 0,
         "service.admin_port": 0,
-        "service.log_level": "warning",
     }
     environment = {
         f"{ENVIRONMENT_PREFIX}{key.replace('.', SEPARATOR).upper()}": str(value)

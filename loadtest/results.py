@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
@@ -20,7 +21,9 @@ SCHEMA: Final = 1
 RUN_FILE: Final = "run.json"
 PAGE_FILE: Final = "README.md"
 
-Kind: TypeAlias = Literal["simulate", "strategies", "locust", "tune", "bench", "bench-http"]
+Kind: TypeAlias = Literal[
+    "simulate", "strategies", "locust", "tune", "changing-load", "bench", "bench-http"
+]
 Strategy: TypeAlias = Literal[
     "group-commit", "row-lock", "select-for-update", "optimistic", "queue", "redis-lua"
 ]
@@ -97,6 +100,8 @@ class Batches(msgspec.Struct, frozen=True):
     waited_p50: int | None = None
     waited_p99: int | None = None
     waited_max: int | None = None
+    by_size: dict[int, int] | None = None
+    """Batches by size, each counted at the least power of two that holds it."""
 
 
 class AuditResult(msgspec.Struct, frozen=True):
@@ -111,11 +116,38 @@ class AuditResult(msgspec.Struct, frozen=True):
     findings: tuple[str, ...] = ()
 
 
+class Second(msgspec.Struct, frozen=True):
+    """One stretch of a run, `seconds` long and begun `at_seconds` after its first order.
+
+    `decided` counts definite answers, `accepted` the orders among them that were sold, `units` what
+    those took; `p50_ms` and `p99_ms` are null when nothing was answered.
+    """
+
+    at_seconds: float
+    seconds: float
+    decided: int
+    accepted: int
+    units: int
+    p50_ms: float | None
+    p99_ms: float | None
+
+
+class Repeat(msgspec.Struct, frozen=True):
+    """One of several runs with the same settings, each with a new store."""
+
+    throughput: Throughput
+    latency_ms: Percentiles
+    orders: Orders
+    audit: AuditResult
+
+
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """One run.
+    """One run, or several with the same settings.
 
     `started_at` is ISO 8601 in UTC; `seed` is null for a recorded sale. `stopped_early` is true
-    when Ctrl-C ended the run before all orders were sent; such a run is printed, not written.
+    when Ctrl-C ended the run before all orders were sent. `timeline` is how it went, second by
+    second, where that was noted. Of several runs every one is in `repeats`, and the other fields
+    are those of the run with the median throughput.
     """
 
     schema: int = SCHEMA
@@ -133,7 +165,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     audit: AuditResult
     stopped_early: bool
     payments: PaymentCounts | None = None
-    repeats: list[dict[str, Any]] = []
+    timeline: list[Second] = []
+    repeats: list[Repeat] = []
 
 
 def summarise_batches(gained: Deltas) -> Batches:
@@ -151,7 +184,15 @@ def summarise_batches(gained: Deltas) -> Batches:
         waited_p50=_percentile(waited, 50),
         waited_p99=_percentile(waited, 99),
         waited_max=max(waited, default=0),
+        by_size=_by_power(sizes),
     )
+
+
+def _by_power(sizes: Mapping[int, int]) -> dict[int, int]:
+    found: Counter[int] = Counter()
+    for size, times in sizes.items():
+        found[1 << max(size - 1, 0).bit_length()] += times
+    return dict(sorted(found.items()))
 
 
 def _percentile(counts: Mapping[int, int], percent: int) -> int:

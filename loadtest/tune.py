@@ -31,10 +31,14 @@ class NotProven(SeckillError):
 
 
 class Cell(msgspec.Struct, frozen=True):
-    """One batch setting. `named` is the configuration it comes from, empty in the grid."""
+    """One batch setting under `concurrency` unanswered orders.
+
+    `named` is the configuration it comes from, empty in the grid.
+    """
 
     batch: BatchSettings
     named: str = ""
+    concurrency: int = 2_000
 
     @property
     def label(self) -> str:

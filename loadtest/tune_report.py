@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 from rich.table import Table
 
+from engine.config import BatchSettings
 from loadtest.intervals import Interval, interval_of
 from loadtest.machine import Machine, short_commit
 from loadtest.plots import Panel, by_batch_size
@@ -39,6 +40,24 @@ class CellSummary(msgspec.Struct, frozen=True, kw_only=True):
     repeats: list[CellRun]
 
 
+class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
+    """The setting to take for `aim`, and those that cannot be told from it.
+
+    `p99_ms_max` was the condition, null without one. `not_told_from` are labels of other settings
+    whose throughput, relative to the recommended one, has an interval that spans 1. `measured_again`
+    is its throughput in fresh runs made after it was chosen, null when there were none.
+    """
+
+    aim: str
+    p99_ms_max: float | None
+    batch: BatchSettings
+    label: str
+    durable_per_s: Interval
+    p99_ms: float
+    not_told_from: list[str]
+    measured_again: Interval | None = None
+
+
 class TuneRun(msgspec.Struct, frozen=True, kw_only=True):
     """`run.json` of an experiment. Every run in it was audited and found right."""
 
@@ -52,6 +71,7 @@ class TuneRun(msgspec.Struct, frozen=True, kw_only=True):
     strategy: Strategy = "group-commit"
     checked_events: int
     cells: list[CellSummary]
+    recommendation: Recommendation | None = None
 
 
 def summarise(cells: Sequence[Cell], runs: Sequence[CellRun]) -> list[CellSummary]:

@@ -54,7 +54,7 @@ def test_the_file_has_the_documented_keys(tmp_path: Path) -> None:
     assert list(run) == [
         "schema", "kind", "started_at", "commit", "seed", "machine", "config", "strategy",
         "orders", "throughput", "latency_ms", "batches", "audit", "stopped_early",
-        "payments", "repeats",
+        "payments", "timeline", "repeats",
     ]  # fmt: skip
     assert run["schema"] == 1
     assert {"p50", "p95", "p99", "p999", "max"} == set(run["latency_ms"])
