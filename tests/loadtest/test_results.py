@@ -60,7 +60,7 @@ def test_the_file_has_the_documented_keys(tmp_path: Path) -> None:
     assert {"p50", "p95", "p99", "p999", "max"} == set(run["latency_ms"])
     assert set(run["batches"]) == {
         "count", "size_mean", "size_p50", "size_max", "closed_by", "transactions",
-        "waited_p50", "waited_p99", "waited_max",
+        "waited_p50", "waited_p99", "waited_max", "by_size",
     }  # fmt: skip
 
 
