@@ -7,7 +7,8 @@ from typing import Annotated, Final, TypeAlias
 
 import typer
 
-from loadtest.settings import LIMITS, ORDERS_MAX, Arrival, WorkloadSettings
+from loadtest.sale import Arrival
+from loadtest.settings import LIMITS, ORDERS_MAX, WorkloadSettings
 
 SALE: Final = "The sale"
 CROWD: Final = "The crowd"

@@ -24,7 +24,8 @@ from engine.inventory.commands import Reserve
 from engine.inventory.events import Reserved
 from engine.testing.virtual_clock import VirtualClock
 from loadtest.crowd import ATTEMPTS_MAX, RETRY_SECONDS, Crowd
-from loadtest.settings import Arrival, WorkloadSettings
+from loadtest.sale import Arrival
+from loadtest.settings import WorkloadSettings
 from loadtest.workload import Order, generate
 
 Script = Callable[[Reserve, int], Answer | SeckillError | None]

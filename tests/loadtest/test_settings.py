@@ -7,7 +7,8 @@ import math
 import pytest
 
 from engine.errors import ConfigError
-from loadtest.settings import LIMITS, Quantities, WorkloadSettings, parse_quantity
+from loadtest.sale import Quantities
+from loadtest.settings import LIMITS, WorkloadSettings, parse_quantity
 
 
 def test_the_defaults_are_valid() -> None:

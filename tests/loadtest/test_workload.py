@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from engine.inventory.commands import Reserve
 from loadtest.carts import lines_of
-from loadtest.settings import Arrival, WorkloadSettings
+from loadtest.sale import Arrival
+from loadtest.settings import WorkloadSettings
 from loadtest.workload import CHUNK_ROWS, Sending, generate
 
 settings_strategy = st.builds(
