@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
 import typer
 
+from engine.cli_lab import lab
 from engine.cli_read_models import StoreToRead, letters, project
 from engine.errors import (
     ConfigError,
@@ -61,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     _exit(0)
 
 
+app.add_typer(lab)
 app.add_typer(project, name="project")
 app.add_typer(letters, name="dead-letters")
 

@@ -238,16 +238,16 @@ def check_settings(settings: Settings) -> Settings:
 
     Raises ConfigError naming the key and what is allowed.
     """
-    tree = msgspec.to_builtins(settings)
-    return load_settings(
-        None,
-        {
-            f"{section}.{name}": value
-            for section, each in tree.items()
-            for name, value in each.items()
-        },
-        {},
-    )
+    return load_settings(None, flatten(settings), {})
+
+
+def flatten(settings: Settings) -> dict[str, Any]:
+    """Every setting by its dotted key, secrets included."""
+    return {
+        f"{section}.{name}": value
+        for section, each in msgspec.to_builtins(settings).items()
+        for name, value in each.items()
+    }
 
 
 def _check_relations(settings: Settings) -> Settings:

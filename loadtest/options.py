@@ -53,7 +53,7 @@ Four sizes with and without a delay on a server, five runs each:
 """
 
 
-def _option(
+def option(
     text: str, panel: str, limits: str = "", default: object = None, metavar: str | None = "N"
 ) -> object:
     if limits:
@@ -66,25 +66,25 @@ def _option(
 
 
 Stock: TypeAlias = Annotated[
-    int | None, _option("Units of every SKU.", SALE, "stock", DEFAULTS.stock)
+    int | None, option("Units of every SKU.", SALE, "stock", DEFAULTS.stock)
 ]
 Skus: TypeAlias = Annotated[
-    int | None, _option("Different SKUs on sale.", SALE, "skus", DEFAULTS.skus)
+    int | None, option("Different SKUs on sale.", SALE, "skus", DEFAULTS.skus)
 ]
 LimitPerBuyer: TypeAlias = Annotated[
     int | None,
-    _option(
+    option(
         "Units of one SKU that one buyer may hold; 0 means no limit.",
         SALE,
         default=DEFAULTS.limit_per_buyer,
     ),
 ]
 Buyers: TypeAlias = Annotated[
-    int | None, _option("Different buyers.", CROWD, "buyers", DEFAULTS.buyers)
+    int | None, option("Different buyers.", CROWD, "buyers", DEFAULTS.buyers)
 ]
 OrdersPerBuyer: TypeAlias = Annotated[
     int | None,
-    _option(
+    option(
         f"Orders each buyer places, mixed with the others'; {ORDERS_MAX:,} in all at most.",
         CROWD,
         default=DEFAULTS.orders_per_buyer,
@@ -92,7 +92,7 @@ OrdersPerBuyer: TypeAlias = Annotated[
 ]
 Quantity: TypeAlias = Annotated[
     str | None,
-    _option(
+    option(
         "Units of one order: 1, a range 1-3, or number:weight pairs 1:7,2:2,5:1, of which only the "
         "proportions count.",
         CROWD,
@@ -102,7 +102,7 @@ Quantity: TypeAlias = Annotated[
 ]
 ArrivalOption: TypeAlias = Annotated[
     Arrival | None,
-    _option(
+    option(
         "burst: everybody at once, sent as fast as they are answered. poisson: evenly at random "
         "over --seconds. ramp: more and more over --seconds. With --orders only burst, which "
         "ignores the recorded times.",
@@ -113,7 +113,7 @@ ArrivalOption: TypeAlias = Annotated[
 ]
 Seconds: TypeAlias = Annotated[
     float | None,
-    _option(
+    option(
         "How long buyers keep arriving (poisson, ramp). Latency counts from when an order was due.",
         CROWD,
         default=DEFAULTS.seconds,
@@ -122,7 +122,7 @@ Seconds: TypeAlias = Annotated[
 ]
 Popularity: TypeAlias = Annotated[
     float | None,
-    _option(
+    option(
         "Zipf exponent over the SKUs: 0 makes them equal, 1 gives SKU-1 twice the orders of SKU-2.",
         CROWD,
         "popularity",
@@ -132,7 +132,7 @@ Popularity: TypeAlias = Annotated[
 ]
 Duplicates: TypeAlias = Annotated[
     float | None,
-    _option(
+    option(
         "Share of orders that are sent a second time, unchanged; they must get the same answer.",
         CROWD,
         "duplicates",
@@ -142,7 +142,7 @@ Duplicates: TypeAlias = Annotated[
 ]
 HoldSeconds: TypeAlias = Annotated[
     int | None,
-    _option(
+    option(
         "How long an accepted order is held until it is paid or given back; 0: it is final.",
         SALE,
         "hold_seconds",
@@ -152,7 +152,7 @@ HoldSeconds: TypeAlias = Annotated[
 ]
 PayRate: TypeAlias = Annotated[
     float | None,
-    _option(
+    option(
         "Share of the buyers with a held order who pay in time.",
         CROWD,
         "pay_rate",
@@ -162,7 +162,7 @@ PayRate: TypeAlias = Annotated[
 ]
 LatePayments: TypeAlias = Annotated[
     float | None,
-    _option(
+    option(
         "Share of them who pay when the time is up. Who neither pays in time nor late, leaves.",
         CROWD,
         "late_payments",
@@ -172,7 +172,7 @@ LatePayments: TypeAlias = Annotated[
 ]
 CartSize: TypeAlias = Annotated[
     str | None,
-    _option(
+    option(
         "Different SKUs of one order, written like --quantity; an order of several is taken whole "
         "or not at all. Needs --hold-seconds.",
         CROWD,
@@ -181,11 +181,11 @@ CartSize: TypeAlias = Annotated[
     ),
 ]
 Seed: TypeAlias = Annotated[
-    int | None, _option("The same seed gives the same orders.", CROWD, default=DEFAULTS.seed)
+    int | None, option("The same seed gives the same orders.", CROWD, default=DEFAULTS.seed)
 ]
 Concurrency: TypeAlias = Annotated[
     int,
-    _option(
+    option(
         "Orders that may be unanswered at a time. 1 sends one after the other, so that the same "
         "buyers win every time.",
         CROWD,
@@ -194,11 +194,11 @@ Concurrency: TypeAlias = Annotated[
     ),
 ]
 Config: TypeAlias = Annotated[
-    Path | None, _option("Settings as TOML; configs/ has commented ones.", ENGINE, metavar="FILE")
+    Path | None, option("Settings as TOML; configs/ has commented ones.", ENGINE, metavar="FILE")
 ]
 StoreUrl: TypeAlias = Annotated[
     str | None,
-    _option(
+    option(
         "sqlite:PATH, mysql://user:password@host:port/database or memory: (lost at exit). Without it the config's store.url, else the file "
         "sale.db in the folder of --out.",
         ENGINE,
@@ -207,11 +207,11 @@ StoreUrl: TypeAlias = Annotated[
 ]
 BatchSize: TypeAlias = Annotated[
     int | None,
-    _option("Orders of one SKU after which a batch closes.", ENGINE, "batch_size"),
+    option("Orders of one SKU after which a batch closes.", ENGINE, "batch_size"),
 ]
 BatchDelay: TypeAlias = Annotated[
     float | None,
-    _option(
+    option(
         "Milliseconds the first order of a batch may wait for others; 0 never waits.",
         ENGINE,
         "batch_delay_ms",
@@ -220,7 +220,7 @@ BatchDelay: TypeAlias = Annotated[
 ]
 Orders: TypeAlias = Annotated[
     Path | None,
-    _option(
+    option(
         "Replay a recorded sale: a .csv or .jsonl file with the columns at (seconds), buyer, sku, "
         "quantity, command_id. It is checked whole before anything is sent.",
         FILES,
@@ -229,7 +229,7 @@ Orders: TypeAlias = Annotated[
 ]
 Out: TypeAlias = Annotated[
     Path | None,
-    _option(
+    option(
         "Folder for run.json and the store.",
         FILES,
         default="runs/ and the time in UTC",
@@ -238,7 +238,7 @@ Out: TypeAlias = Annotated[
 ]
 History: TypeAlias = Annotated[
     Path | None,
-    _option(
+    option(
         "Note every order before it is sent and when it is answered, in a file that survives "
         "kill -9; `seckill audit --history` compares it with the store.",
         FILES,
@@ -284,7 +284,7 @@ RedisUrl: TypeAlias = Annotated[
 ]
 TuneSizes: TypeAlias = Annotated[
     str | None,
-    _option(
+    option(
         "Batch sizes to try, separated by commas.",
         ENGINE,
         "batch_size",
@@ -294,7 +294,7 @@ TuneSizes: TypeAlias = Annotated[
 ]
 TuneDelays: TypeAlias = Annotated[
     str,
-    _option(
+    option(
         "Milliseconds the first order of a batch may wait, separated by commas; every size is "
         "tried with each.",
         ENGINE,
@@ -305,28 +305,28 @@ TuneDelays: TypeAlias = Annotated[
 ]
 TuneAlso: TypeAlias = Annotated[
     list[Path] | None,
-    _option(
+    option(
         "Try the batch settings of this TOML file too, beside the sizes; repeatable.",
         ENGINE,
         metavar="FILE",
     ),
 ]
 TuneRepeats: TypeAlias = Annotated[
-    int, _option("Times each setting is run.", COMPARISON, "repeats", 3)
+    int, option("Times each setting is run.", COMPARISON, "repeats", 3)
 ]
 TuneSeconds: TypeAlias = Annotated[
-    float, _option("How long each run sells.", COMPARISON, "seconds", 2, metavar="SECONDS")
+    float, option("How long each run sells.", COMPARISON, "seconds", 2, metavar="SECONDS")
 ]
-TuneSkus: TypeAlias = Annotated[int, _option("Different SKUs on sale.", CROWD, "skus", 1)]
+TuneSkus: TypeAlias = Annotated[int, option("Different SKUs on sale.", CROWD, "skus", 1)]
 TunePopularity: TypeAlias = Annotated[
-    float, _option("Zipf exponent over the SKUs.", CROWD, "popularity", 1.0, metavar="EXPONENT")
+    float, option("Zipf exponent over the SKUs.", CROWD, "popularity", 1.0, metavar="EXPONENT")
 ]
 TuneSeed: TypeAlias = Annotated[
-    int, _option("The same seed gives the same orders in the same turns.", CROWD, default=1)
+    int, option("The same seed gives the same orders in the same turns.", CROWD, default=1)
 ]
 TuneOut: TypeAlias = Annotated[
     Path | None,
-    _option(
+    option(
         "Folder for run.json, the plot and a README.md that shows it.",
         FILES,
         default="runs/ and the time in UTC",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
+from engine.config import Settings
 from engine.errors import ConfigError
 from engine.inventory.commands import HOLD_SECONDS_MAX, QUANTITY_MAX, STOCK_MAX
 from engine.inventory.order_messages import LINES_MAX
@@ -36,6 +37,12 @@ LIMITS: Final[dict[str, tuple[float, float]]] = {
     "batch_size": (1, 100_000),
     "batch_delay_ms": (0, 10_000),
     "repeats": (1, 100),
+    "users": (1, 20_000),
+    "spawn_rate": (0.1, 20_000),
+    "rate": (0, 1_000_000),
+    "list_size": (1, 10_000),
+    "think_seconds": (0, 600),
+    "processes": (1, 64),
 }
 """Least and most of each numeric flag. `skus` ends where the engine's default residents end, those of
 a batch are the bounds of the engine's own settings."""
@@ -111,3 +118,13 @@ def parse_quantity(text: str, name: str = "quantity", most: int = QUANTITY_MAX) 
         return parse_quantities(text, most)
     except ValueError as error:
         raise ConfigError(f"{flag_of(name)} {error}") from None
+
+
+def describe_settings(settings: Settings) -> dict[str, Any]:
+    """The settings as they are published: of URLs only the kind, of secrets nothing."""
+    found: dict[str, Any] = msgspec.to_builtins(settings)
+    for section in ("store", "gate"):
+        url = found[section]["url"]
+        found[section]["url"] = f"{url.partition(':')[0]}:" if url else ""
+    found["auth"] = {"mode": settings.auth.mode}
+    return found

@@ -41,7 +41,7 @@ from loadtest.results import (
     summarise_batches,
     write_run,
 )
-from loadtest.settings import check_limit
+from loadtest.settings import check_limit, describe_settings
 from loadtest.settle import reconcile_payments, settle
 from loadtest.stopping import stopping
 from loadtest.workload import Workload
@@ -304,25 +304,24 @@ def _build_run(plan: Plan, started_at: str, commit: str, books: Books) -> Run:
         ),
         latency_ms=tally.latency.percentiles(),
         batches=summarise_batches(gained),
-        audit=_summarise_audit(books.audit, books.checks),
+        audit=summarise_audit(books.audit, books.checks),
         stopped_early=books.interrupted,
         payments=payments,
     )
 
 
 def describe_plan(plan: Plan) -> dict[str, Any]:
-    """Every setting that matters to the figures; of the store only its kind, never its place."""
-    settings = msgspec.to_builtins(plan.settings)
-    settings["store"]["url"] = plan.settings.store.url.partition(":")[0] + ":"
+    """Every setting that matters to the figures."""
     return {
         "workload": plan.workload.describe(),
         "concurrency": plan.concurrency,
         "history": plan.history is not None,
-        **settings,
+        **describe_settings(plan.settings),
     }
 
 
-def _summarise_audit(report: AuditReport, checks: Sequence[Check]) -> AuditResult:
+def summarise_audit(report: AuditReport, checks: Sequence[Check]) -> AuditResult:
+    """The audit of the store and the comparison of the books as one result."""
     findings = [finding for check in report.checks for finding in check.findings]
     findings += [f"{check.name}: {check.detail}" for check in checks if not check.ok]
     return AuditResult(

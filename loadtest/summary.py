@@ -29,14 +29,15 @@ def print_summary(console: Console, outcome: Outcome, workload: Workload) -> Non
             highlight=False,
         )
     console.print()
-    figures = Group(_speed_table(run, workload), "", _latency(run, workload))
-    columns = Table.grid(padding=(0, 4))
-    columns.add_row(_orders_table(run.orders, run.payments), figures)
-    if console.measure(columns).minimum <= console.width:
-        console.print(columns)
-    else:
-        console.print(_orders_table(run.orders, run.payments), "", figures, "", sep="\n")
-    console.print(_batches_text(run.batches))
+    # In a burst an order waits for those in flight before it, so the figure means little alone.
+    in_flight = min(run.config["concurrency"], workload.rows)
+    title = "Latency, ms" if workload.timed else f"Latency, ms ({in_flight:,} in flight)"
+    print_side_by_side(
+        console,
+        orders_table(run.orders, run.payments),
+        [speed_table(run, timed=workload.timed), "", latency_table(run, title)],
+    )
+    console.print(batches_text(run.batches))
     console.print()
     print_audit(console, outcome.audit, outcome.checks)
     for error in outcome.errors:
@@ -49,6 +50,18 @@ def print_summary(console: Console, outcome: Outcome, workload: Workload) -> Non
             style="dim",
         )
     )
+
+
+def print_side_by_side(
+    console: Console, left: RenderableType, right: Sequence[RenderableType]
+) -> None:
+    """Print two columns, or one above the other where there is no room."""
+    columns = Table.grid(padding=(0, 4))
+    columns.add_row(left, Group(*right))
+    if console.measure(columns).minimum <= console.width:
+        console.print(columns)
+    else:
+        console.print(left, "", *right, "", sep="\n")
 
 
 def headline(outcome: Outcome, workload: Workload) -> str:
@@ -125,7 +138,8 @@ def verdict(report: AuditReport) -> str:
     )
 
 
-def _orders_table(orders: Orders, payments: PaymentCounts | None) -> RenderableType:
+def orders_table(orders: Orders, payments: PaymentCounts | None) -> RenderableType:
+    """What became of the orders."""
     table = _table("Orders", "", "count")
     before = [("  sold before this run", orders.accepted_before, "dim")]
     rows = [
@@ -151,9 +165,10 @@ def _orders_table(orders: Orders, payments: PaymentCounts | None) -> RenderableT
     return table
 
 
-def _speed_table(run: Run, workload: Workload) -> RenderableType:
+def speed_table(run: Run, *, timed: bool) -> RenderableType:
+    """Answers and durable orders a second."""
     # In a timed sale the engine answers what comes; it says nothing about what it could do.
-    table = _table("Speed, set by the arrivals" if workload.timed else "Speed", "", "per second")
+    table = _table("Speed, set by the arrivals" if timed else "Speed", "", "per second")
     table.add_row("definite answers", f"{run.throughput.decided_per_s:,.0f}")
     lost_at_exit = run.machine.store == "memory"
     name = "orders stored, not durable" if lost_at_exit else "durable orders"
@@ -161,10 +176,8 @@ def _speed_table(run: Run, workload: Workload) -> RenderableType:
     return table
 
 
-def _latency(run: Run, workload: Workload) -> RenderableType:
-    # In a burst an order waits for those in flight before it, so the figure means little alone.
-    in_flight = min(run.config["concurrency"], workload.rows)
-    title = "Latency, ms" if workload.timed else f"Latency, ms ({in_flight:,} in flight)"
+def latency_table(run: Run, title: str) -> RenderableType:
+    """The percentiles, under a title that says from when they count."""
     table = _table(title, "p50", "p95", "p99", "p99.9", "max")
     latency = run.latency_ms
     values = (latency.p50, latency.p95, latency.p99, latency.p999, latency.max)
@@ -172,7 +185,8 @@ def _latency(run: Run, workload: Workload) -> RenderableType:
     return table
 
 
-def _batches_text(batches: Batches) -> RenderableType:
+def batches_text(batches: Batches) -> RenderableType:
+    """How orders were grouped, in one sentence."""
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in batches.closed_by.items())
     plural = "transaction" if batches.transactions == 1 else "transactions"
     # Of a single SKU there is nobody to wait for.

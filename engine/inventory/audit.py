@@ -289,6 +289,7 @@ class _Auditor:
             checked_commits=self._positions.checked,
             streams=len(self._streams),
             checks=tuple(checks),
+            reservations=sale.reservations,
             units=self._units.total,
             notes=tuple(notes),
         )

@@ -73,6 +73,7 @@ class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
     duplicated      events that repeat a command which already had its event
     over_limit      orders that took a buyer above the limit
     units           where every unit went
+    reservations    accepted orders of single SKUs, and lines of orders over several
     checked_events  events replayed, of `checked_commits` commits of `streams` streams
 
     `notes` tell what is no fault but should be known, such as what could not be checked.
@@ -88,5 +89,6 @@ class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
     checked_commits: int
     streams: int
     checks: tuple[AuditCheck, ...]
+    reservations: int = 0
     units: Units = Units()
     notes: tuple[str, ...] = ()

@@ -47,6 +47,7 @@ class SaleChecks:
         self.table = AuditCheck("the stock table is the sum of its events", "rows")
         self.carts = Carts()
         self.notes: list[str] = []
+        self.reservations = 0
         self.oversold = 0
         self.over_limit = 0
 
@@ -142,6 +143,7 @@ class Sku:
 
     def _sell(self, version: int, event: Sold, checks: SaleChecks, at_us: int) -> None:
         quantity = event.quantity
+        checks.reservations += 1
         self.reserved += quantity
         wrong = self.holds.begin(
             event.command_id, event.buyer, quantity, event.held_until_us, at_us

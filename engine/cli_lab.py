@@ -1,0 +1,92 @@
+"""The commands of the lab: experiments, and what is made of their results."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from engine.terminal import interruptible
+from loadtest import options, options_loadtest
+
+lab = typer.Typer(rich_markup_mode="rich")
+
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", help="Print run.json instead of tables.", rich_help_panel=options.FILES),
+]
+
+
+@lab.command(epilog=options_loadtest.EXAMPLES)
+def loadtest(
+    users: options_loadtest.Users = 200,
+    spawn_rate: options_loadtest.SpawnRate = None,
+    duration: options_loadtest.Duration = "20s",
+    shape: options_loadtest.ShapeOption = "flash",
+    rate: options_loadtest.Rate = 0.0,
+    mix: options_loadtest.Mix = "buyer:8,reader:1,impatient:1",
+    list_size: options_loadtest.ListSize = 100,
+    think_seconds: options_loadtest.Think = 0.5,
+    processes: options_loadtest.Processes = 1,
+    seed: options_loadtest.Seed = 1,
+    buyers: options_loadtest.Buyers = 1_000_000,
+    popularity: options_loadtest.Popularity = 1.0,
+    quantity: options_loadtest.Quantity = "1",
+    pay_rate: options_loadtest.PayRate = 0.7,
+    stock: options_loadtest.Stock = 1_000_000,
+    skus: options_loadtest.Skus = 1,
+    limit_per_buyer: options_loadtest.Limit = 0,
+    hold_seconds: options_loadtest.Hold = 120,
+    config: options.Config = None,
+    batch_size: options.BatchSize = None,
+    batch_delay_ms: options.BatchDelay = None,
+    host: options_loadtest.Host = None,
+    admin_url: options_loadtest.AdminUrl = None,
+    store_url: options_loadtest.StoreUrl = None,
+    repeats: options_loadtest.Repeats = 1,
+    out: options_loadtest.Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Load a server over HTTP with Locust, watch it, and prove the result.
+
+    The buyers' counts are compared with the store, and the store is audited.
+    Exit code 0: proven. 1: the proof or an order failed. 2: bad input. 130: stopped by Ctrl-C.
+    """
+    from loadtest.extras import check_installed
+
+    check_installed()
+    from loadtest.loadtest_command import LoadTestFlags, run_load_tests
+
+    flags = LoadTestFlags(
+        users=users,
+        spawn_rate=spawn_rate,
+        duration=duration,
+        shape=shape,
+        rate=rate,
+        mix=mix,
+        list_size=list_size,
+        think_seconds=think_seconds,
+        processes=processes,
+        sale={
+            "seed": seed,
+            "buyers": buyers,
+            "popularity": popularity,
+            "quantity": quantity,
+            "pay_rate": pay_rate if hold_seconds else 1.0,
+            "stock": stock,
+            "skus": skus,
+            "limit_per_buyer": limit_per_buyer,
+            "hold_seconds": hold_seconds,
+        },
+        host=host,
+        admin_url=admin_url,
+        store_url=store_url,
+        config=config,
+        batch_size=batch_size,
+        batch_delay_ms=batch_delay_ms,
+        repeats=repeats,
+        out=out,
+    )
+    code = interruptible(lambda: run_load_tests(flags, as_json=as_json))
+    if code:
+        raise typer.Exit(code)

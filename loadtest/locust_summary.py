@@ -1,0 +1,62 @@
+"""The end of a load test on one screen."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.text import Text
+
+from loadtest.locust_run import LoadTest, LoadTestOutcome
+from loadtest.results import Run
+from loadtest.summary import (
+    batches_text,
+    latency_table,
+    orders_table,
+    print_audit,
+    print_side_by_side,
+    speed_table,
+)
+
+
+def print_outcome(console: Console, outcome: LoadTestOutcome, run: Run, test: LoadTest) -> None:
+    """Print everything a person wants to know about a load test."""
+    console.print()
+    console.print(headline(outcome), style="bold", highlight=False)
+    if len(run.repeats) > 1:
+        rates = ", ".join(f"{each.throughput.durable_per_s:,.0f}" for each in run.repeats)
+        console.print(
+            f"Of {len(run.repeats)} runs ({rates} durable orders/s), the median one:",
+            highlight=False,
+        )
+    console.print()
+    load = test.load
+    timed = bool(load.per_second)
+    where = "from when they were due" if timed else f"{load.users:,} users"
+    figures = [speed_table(run, timed=timed), "", latency_table(run, f"Latency, ms ({where})")]
+    print_side_by_side(console, orders_table(run.orders, run.payments), figures)
+    console.print(batches_text(run.batches))
+    console.print()
+    print_audit(console, outcome.audit, outcome.checks)
+    if outcome.unsent:
+        console.print(
+            Text(
+                f"warning: {outcome.unsent:,} orders were due and never sent, because every user still "
+                "waited for a reply: more --users, or a lower --rate",
+                style="yellow",
+            )
+        )
+    for error in outcome.samples:
+        console.print(Text(f"error: {error}", style="red"))
+    console.print(Text(f"\n{run.machine.line} Server and Locust share the cores.", style="dim"))
+
+
+def headline(outcome: LoadTestOutcome) -> str:
+    """The result in one sentence."""
+    run = outcome.run
+    stopped = "Stopped early: " if run.stopped_early else ""
+    proof = "audit passed" if run.audit.ok else "AUDIT FAILED"
+    equal = "equal" if all(check.ok for check in outcome.checks) else "NOT EQUAL"
+    return (
+        f"{stopped}{run.orders.accepted:,} of {run.orders.offered:,} orders sold in "
+        f"{run.throughput.seconds:,.1f} s, {run.throughput.durable_per_s:,.0f} durable orders/s, "
+        f"p99 {run.latency_ms.p99:,.1f} ms; {proof}, counts of buyers and store {equal}."
+    )

@@ -1,0 +1,184 @@
+"""A few requests to a running service, one after the other: what a load test asks besides orders."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from typing import Any, Final, cast
+from urllib.parse import quote, urlsplit
+
+import msgspec
+from prometheus_client.parser import text_string_to_metric_families
+
+from engine.cqrs.command_side.batch import CloseReason
+from engine.errors import ConfigError, StoreUnavailable
+from engine.inventory.audit import AuditReport
+from loadtest.results import Batches
+
+SECONDS_MAX: Final = 15.0
+AUDIT_SECONDS_MAX: Final = 600.0
+"""The audit replays every event there is."""
+
+
+class StoreAbout(msgspec.Struct):
+    kind: str
+    version: str
+    durability: str
+
+
+class About(msgspec.Struct):
+    """GET /v1/about."""
+
+    version: str
+    store: StoreAbout
+    auth: str
+    admin_url: str | None = None
+
+
+class BatchCounters(msgspec.Struct, frozen=True):
+    """What /metrics says of batches; `by_size` counts batches up to each bound, as a sum."""
+
+    closed_by: dict[CloseReason, int]
+    by_size: dict[float, int]
+    commands: int
+    transactions: int
+
+
+class ShopClient:
+    """The service at `url`, its operator's listener at `admin_url`.
+
+    Methods raise ConfigError when the server says no to what was asked, StoreUnavailable when it
+    cannot be reached.
+    """
+
+    def __init__(self, url: str, admin_url: str | None, admin_secret: str) -> None:
+        self.url = check_url("--host", url)
+        self.admin_url = check_url("--admin-url", admin_url) if admin_url else None
+        self._secret = admin_secret
+
+    def about(self) -> About:
+        """Also learns where the operator's listener is, unless it was named."""
+        about: About = self._ask("GET", f"{self.url}/v1/about", About)
+        if self.admin_url is None and about.admin_url is not None:
+            self.admin_url = about.admin_url.rstrip("/")
+        return about
+
+    def open_sale(self, sku: str, stock: int, limit_per_buyer: int, hold_seconds: int) -> None:
+        """Put a SKU on sale."""
+        body = {"stock": stock, "limit_per_buyer": limit_per_buyer, "hold_seconds": hold_seconds}
+        self._admin("POST", f"/v1/admin/skus/{quote(sku, safe='')}/open", Any, body)
+
+    def is_on_sale(self, sku: str) -> bool:
+        """Whether the server knows the SKU, in whatever phase."""
+        try:
+            self._ask("GET", f"{self.url}/v1/skus/{quote(sku, safe='')}", Any)
+        except _Status as error:
+            if error.status == 404:
+                return False
+            raise
+        return True
+
+    def audit(self) -> AuditReport:
+        """What the operator's audit finds now."""
+        report: AuditReport = self._admin(
+            "POST", "/v1/admin/audit", AuditReport, {}, AUDIT_SECONDS_MAX
+        )
+        return report
+
+    def batches(self) -> BatchCounters:
+        """The counters so far."""
+        text = self._admin("GET", "/metrics", None).decode()
+        closed: dict[CloseReason, int] = {}
+        by_size: dict[float, int] = {}
+        commands = transactions = 0
+        for family in text_string_to_metric_families(text):
+            for each in family.samples:
+                match each.name:
+                    case "seckill_batches_total":
+                        closed[cast("CloseReason", each.labels["closed_by"])] = int(each.value)
+                    case "seckill_batch_size_bucket":
+                        by_size[float(each.labels["le"])] = int(each.value)
+                    case "seckill_batch_size_sum":
+                        commands = int(each.value)
+                    case "seckill_transactions_total":
+                        transactions = int(each.value)
+        return BatchCounters(closed, by_size, commands, transactions)
+
+    def _admin(
+        self, method: str, path: str, kind: Any, body: Any = None, seconds_max: float = SECONDS_MAX
+    ) -> Any:
+        if self.admin_url is None:
+            raise ConfigError(
+                f"{self.url} does not tell where its operator's listener is: give --admin-url, and the "
+                "secret as SECKILL_AUTH__ADMIN_SECRET; the audit is asked for there"
+            )
+        return self._ask(method, f"{self.admin_url}{path}", kind, body, seconds_max)
+
+    def _ask(
+        self, method: str, url: str, kind: Any, body: Any = None, seconds_max: float = SECONDS_MAX
+    ) -> Any:
+        headers = {"Content-Type": "application/json"}
+        if self.admin_url is not None and url.startswith(self.admin_url):
+            headers["Authorization"] = f"Bearer {self._secret}"
+        data = None if body is None else msgspec.json.encode(body)
+        # The scheme was checked to be http or https.
+        request = urllib.request.Request(url, data, headers, method=method)  # noqa: S310
+        try:
+            with urllib.request.urlopen(request, timeout=seconds_max) as reply:  # noqa: S310
+                found = reply.read()
+        except urllib.error.HTTPError as error:
+            raise _Status(url, error.code, error.read()) from None
+        except (OSError, urllib.error.URLError) as error:
+            why = getattr(error, "reason", error)
+            raise StoreUnavailable(f"{url} cannot be reached: {why}") from None
+        try:
+            return found if kind is None else msgspec.json.decode(found, type=kind)
+        except msgspec.DecodeError as error:
+            raise ConfigError(f"{url} does not answer as `seckill serve` does: {error}") from None
+
+
+class _Status(ConfigError):
+    def __init__(self, url: str, status: int, body: bytes) -> None:
+        text = body[:200].decode(errors="replace")
+        super().__init__(f"{urlsplit(url).path} answered {status}: {text}")
+        self.status = status
+
+
+def check_url(flag: str, url: str) -> str:
+    """The URL without a slash at its end. Raises ConfigError."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
+        raise ConfigError(f"{flag} must be like http://127.0.0.1:8080, got {url!r}")
+    return url.rstrip("/")
+
+
+def batches_between(before: BatchCounters, after: BatchCounters) -> Batches:
+    """How the commands between two readings were grouped; sizes as upper bounds of their buckets."""
+    counts: dict[int, int] = {}
+    seen = 0
+    for bound in sorted(after.by_size):
+        total = after.by_size[bound] - before.by_size.get(bound, 0)
+        if total > seen and bound != float("inf"):
+            counts[int(bound)] = total - seen
+        seen = total
+    count = sum(number - before.closed_by.get(why, 0) for why, number in after.closed_by.items())
+    middle = upto = 0
+    for bound, times in counts.items():
+        upto += times
+        if 2 * upto >= sum(counts.values()):
+            middle = bound
+            break
+    commands = after.commands - before.commands
+    return Batches(
+        count=count,
+        size_mean=round(commands / count, 2) if count else 0.0,
+        size_p50=middle,
+        size_max=max(counts, default=0),
+        closed_by={
+            why: more
+            for why, number in after.closed_by.items()
+            if (more := number - before.closed_by.get(why, 0))
+        },
+        transactions=after.transactions - before.transactions,
+        by_size=counts,
+    )

@@ -1,0 +1,246 @@
+"""The listeners of a Locust process: they begin and end a run, and bring its books together.
+
+One process may be all there is (a local runner), the master, or one of its workers. Workers send what
+their books gained every second; the whole is with the master or the local runner.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import gevent
+import locust.runners
+import locust.stats
+import msgspec
+from locust.contrib.fasthttp import FastHttpSession
+from locust.env import Environment
+from locust.event import EventHook, Events
+from locust.runners import STATE_STOPPED, MasterRunner, WorkerRunner
+
+from loadtest.swarm.books import ORDER, Books, Page, new_histogram, percentiles_ms
+from loadtest.swarm.calls import About, Calls
+from loadtest.swarm.crowd import Crowd, CrowdPlan
+from loadtest.swarm.flags import add_flags, sale_of, weights_of
+from loadtest.swarm.users import Buyer, Impatient, ListBuyer, Reader, Shopper
+
+PLAN: Final = "seckill-plan"
+BAD_INPUT_CODE: Final = 2
+REPORT_SECONDS: Final = 1.0
+
+CLASSES: Final[dict[str, type[Shopper]]] = {
+    "buyer": Buyer,
+    "list": ListBuyer,
+    "reader": Reader,
+    "impatient": Impatient,
+}
+
+
+class BadStart(Exception):
+    """The run cannot begin; the message says why and what to do."""
+
+
+class Reporter:
+    """Of one process. `books` are those of the run, whole where the run is led from."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._master_books = Books()
+        self._runs = 0
+        self.crowd: Crowd | None = None
+
+    @property
+    def books(self) -> Books:
+        return self._master_books if self._is_master or self.crowd is None else self.crowd.books
+
+    @property
+    def _is_master(self) -> bool:
+        return isinstance(self._environment.runner, MasterRunner)
+
+    @property
+    def _is_worker(self) -> bool:
+        return isinstance(self._environment.runner, WorkerRunner)
+
+    # -- a run begins and ends
+
+    def begin(self, **_: Any) -> None:
+        """A run begins; workers wait for the master's plan."""
+        if self._is_worker:
+            return
+        try:
+            plan = self._plan()
+        except BadStart as error:
+            sys.stderr.write(f"error: {error}\n")
+            self._environment.process_exit_code = BAD_INPUT_CODE
+            assert self._environment.runner is not None
+            self._environment.runner.quit()
+            return
+        self._runs += 1
+        if not self._is_master:
+            self.join(plan, 0, 1)
+            return
+        runner = self._environment.runner
+        assert isinstance(runner, MasterRunner)
+        self._master_books = Books()
+        ids = [each.id for each in runner.clients.ready + runner.clients.running]
+        for place, client in enumerate(ids):
+            data = {"plan": msgspec.to_builtins(plan), "place": place, "of": len(ids)}
+            runner.send_message(PLAN, data, client)
+
+    def join(self, plan: CrowdPlan, place: int, of: int) -> None:
+        """Take a share of the run."""
+        self.crowd = Shopper.crowd = Crowd(plan, place, of)
+
+    def receive_plan(self, msg: Any, **_: Any) -> None:
+        """A worker's share comes from the master, before its users do."""
+        plan = msgspec.convert(msg.data["plan"], CrowdPlan)
+        self.join(plan, msg.data["place"], msg.data["of"])
+
+    def worker_came(self, client_id: str) -> None:
+        """One that joins a run under way gets orders of its own, and no part of the timetable."""
+        runner = self._environment.runner
+        if not isinstance(runner, MasterRunner) or runner.state in ("ready", STATE_STOPPED):
+            return
+        plan = self._plan()
+        late = msgspec.structs.replace(plan, prefix=f"{plan.prefix}-{client_id[-8:]}", seconds=0.0)
+        data = {"plan": msgspec.to_builtins(late), "place": 0, "of": 1}
+        runner.send_message(PLAN, data, client_id)
+
+    def end(self, **_: Any) -> None:
+        """Nothing more is begun; what is under way gets its answer."""
+        if self.crowd is not None:
+            self.crowd.stop()
+
+    def _plan(self) -> CrowdPlan:
+        options = self._environment.parsed_options
+        assert options is not None
+        host = (self._environment.host or "").rstrip("/")
+        if not host.startswith(("http://", "https://")):
+            raise BadStart(f"--host must be a URL such as http://127.0.0.1:8080, got {host!r}")
+        about = _ask_about(host)
+        if about is None:
+            raise BadStart(
+                f"{host} does not answer GET /v1/about; is `seckill serve` running there?"
+            )
+        needs_token = about.auth == "token"
+        admin_url = (options.admin_url or about.admin_url or "").rstrip("/")
+        if needs_token and not admin_url:
+            raise BadStart("buyers need purchase tokens there: give --admin-url and --admin-secret")
+        prefix = options.order_prefix or secrets.token_hex(4)
+        if options.rate and not options.run_time:
+            raise BadStart("--rate needs --run-time: the timetable is drawn for all of it")
+        return CrowdPlan(
+            sale=sale_of(options),
+            prefix=f"{prefix}-{self._runs}" if self._runs else prefix,
+            shape=options.shape or "flash",
+            per_second=options.rate,
+            seconds=float(options.run_time or 0),
+            list_size=options.list_size,
+            think_seconds=options.think_seconds,
+            admin_url=admin_url,
+            admin_secret=options.admin_secret,
+            shop_secret=options.shop_secret,
+            needs_token=needs_token,
+        )
+
+    # -- books
+
+    def note_request(self, name: str, response_time: float | None, **_: Any) -> None:
+        """`response_time` is in milliseconds, not rounded; Locust names it so."""
+        if self.crowd is not None and response_time is not None:
+            self.crowd.books.record(name, response_time / 1_000)
+
+    def send_books(self, data: dict[str, Any], **_: Any) -> None:
+        if self.crowd is not None:
+            data["seckill"] = msgspec.json.encode(self.crowd.books.take()).decode()
+
+    def take_books(self, data: dict[str, Any], **_: Any) -> None:
+        if (text := data.get("seckill")) is not None:
+            self._master_books.add(msgspec.json.decode(text, type=Page))
+
+    def print_progress(self) -> None:
+        """A line a second, for whoever started this process."""
+        last_answered = 0
+        while True:
+            gevent.sleep(REPORT_SECONDS)
+            runner, books = self._environment.runner, self.books
+            found = books.outcomes
+            latency = percentiles_ms(books.histograms.get(ORDER) or new_histogram())
+            p50, _, p99, *_ = latency
+            line = {
+                "users": runner.user_count if runner is not None else 0,
+                "state": runner.state if runner is not None else "",
+                "per_second": max(0, books.answered - last_answered),
+                "p50_ms": round(p50, 2),
+                "p99_ms": round(p99, 2),
+                "outcomes": msgspec.to_builtins(found),
+            }
+            last_answered = books.answered
+            sys.stdout.write(json.dumps(line) + "\n")
+            sys.stdout.flush()
+
+    def write_books(self, **_: Any) -> None:
+        options = self._environment.parsed_options
+        if options is None or not options.books or self._is_worker:
+            return
+        # Written whole or not at all: whoever started this process reads it when it has ended.
+        path = Path(options.books)
+        draft = path.with_name(f".{path.name}.draft")
+        draft.write_bytes(msgspec.json.encode(self.books.page()))
+        draft.replace(path)
+
+
+def listen(events: Events) -> None:
+    """Register everything with Locust."""
+    locust.runners.WORKER_REPORT_INTERVAL = REPORT_SECONDS
+    locust.stats.bucket_response_time = three_digits  # type: ignore[assignment]
+    events.init_command_line_parser.add_listener(add_flags)
+    events.init.add_listener(_init)
+
+
+def three_digits(response_time_ms: float) -> float:
+    """For Locust's own tables: three digits of a latency, not whole milliseconds.
+
+    The figures of a report come from the histograms.
+    """
+    return float(f"{response_time_ms:.3g}")
+
+
+def _init(environment: Environment, **_: Any) -> None:
+    options, runner = environment.parsed_options, environment.runner
+    assert options is not None
+    assert runner is not None
+    reporter = Reporter(environment)
+    if not options.shape:
+        # Without a shape the users come and stay as Locust's own flags and page say.
+        environment.shape_class = None
+    _apply_mix(environment, weights_of(options))
+    events = environment.events
+    events.test_start.add_listener(reporter.begin)
+    events.test_stopping.add_listener(reporter.end)
+    events.request.add_listener(reporter.note_request)
+    events.report_to_master.add_listener(reporter.send_books)
+    events.worker_report.add_listener(reporter.take_books)
+    events.worker_connect.add_listener(reporter.worker_came)
+    events.quit.add_listener(reporter.write_books)
+    if isinstance(runner, WorkerRunner):
+        runner.register_message(PLAN, reporter.receive_plan)
+    elif options.progress:
+        gevent.spawn(reporter.print_progress)
+
+
+def _apply_mix(environment: Environment, mix: Any) -> None:
+    if not mix:
+        return
+    for name, weight in mix.items():
+        CLASSES[name].weight = weight
+    environment.user_classes = [CLASSES[name] for name in mix]
+
+
+def _ask_about(host: str) -> About | None:
+    # Not by a user, and in nobody's statistics.
+    session = FastHttpSession(host, EventHook(), None, connection_timeout=5.0, network_timeout=5.0)
+    return Calls(session).about()
