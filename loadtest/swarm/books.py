@@ -106,7 +106,10 @@ class _Moment:
 
 
 class Books:
-    """Counts and histograms that grow; `take` gives what was added since it was last called."""
+    """Counts and histograms that grow; `take` gives what was added since it was last called.
+
+    `outcomes` is another record after every `take`, so it must not be kept.
+    """
 
     def __init__(self) -> None:
         self._clear()

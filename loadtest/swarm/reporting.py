@@ -7,7 +7,9 @@ their books gained every second; the whole is with the master or the local runne
 from __future__ import annotations
 
 import json
+import os
 import secrets
+import signal
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +32,8 @@ from loadtest.swarm.users import Buyer, Impatient, ListBuyer, Reader, Shopper
 PLAN: Final = "seckill-plan"
 BAD_INPUT_CODE: Final = 2
 REPORT_SECONDS: Final = 1.0
+WORKER_SECONDS: Final = 10.0
+"""What a worker may take to end, once its users are done."""
 
 CLASSES: Final[dict[str, type[Shopper]]] = {
     "buyer": Buyer,
@@ -179,8 +183,13 @@ class Reporter:
                 "outcomes": msgspec.to_builtins(found),
             }
             last_answered = books.answered
-            sys.stdout.write(json.dumps(line) + "\n")
-            sys.stdout.flush()
+            try:
+                sys.stdout.write(json.dumps(line) + "\n")
+                sys.stdout.flush()
+            except BrokenPipeError:
+                # Who started this process has died; nobody will read the result.
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
 
     def write_books(self, **_: Any) -> None:
         options = self._environment.parsed_options
@@ -228,8 +237,31 @@ def _init(environment: Environment, **_: Any) -> None:
     events.quit.add_listener(reporter.write_books)
     if isinstance(runner, WorkerRunner):
         runner.register_message(PLAN, reporter.receive_plan)
-    elif options.progress:
+        return
+    if isinstance(runner, MasterRunner):
+        _wait_for_workers(runner)
+    if options.progress:
+        # Locust takes SIGTERM only when a shape has ended; before, it would end without a word.
+        gevent.signal_handler(signal.SIGTERM, runner.quit)
         gevent.spawn(reporter.print_progress)
+
+
+def _wait_for_workers(runner: MasterRunner) -> None:
+    """By itself a master that quits waits half a second for the last books of its workers, whose users
+    may still wait for replies."""
+    quit_at_once = runner.quit
+
+    def quit_in_order() -> None:
+        runner.stop(send_stop_to_client=False)
+        for client in runner.clients.all:
+            runner.send_message("quit", None, client.id)
+        # A worker that has sent its books and ended is no client any more.
+        with gevent.Timeout(runner.environment.stop_timeout + WORKER_SECONDS, exception=False):
+            while runner.clients.all:
+                gevent.sleep(0.05)
+        quit_at_once()
+
+    runner.quit = quit_in_order  # type: ignore[method-assign]
 
 
 def _apply_mix(environment: Environment, mix: Any) -> None:

@@ -100,9 +100,9 @@ class Buyer(Shopper):
 
     def pay_or_leave(self, order: Order, reservation_id: str) -> None:
         """Think it over, then pay, or never come back: the units are given back by the engine."""
-        crowd, outcomes = self.crowd, self.crowd.books.outcomes
+        crowd, books = self.crowd, self.crowd.books
         if not order.pays:
-            outcomes.left += 1
+            books.outcomes.left += 1
             return
         verdict: Verdict | None = None
         if crowd.plan.think_seconds:
@@ -110,6 +110,8 @@ class Buyer(Shopper):
         try:
             verdict = self.settle(lambda _: self.calls.confirm(reservation_id))
         finally:
+            # Not a moment earlier: books are emptied whenever they are sent to the master.
+            outcomes = books.outcomes
             match verdict:
                 case Accepted():
                     outcomes.paid += 1
@@ -118,11 +120,10 @@ class Buyer(Shopper):
                     outcomes.too_late += 1
                 case Again():
                     outcomes.left += 1
-                case Broken(what):
-                    outcomes.pay_unknown_units += order.quantity
-                    crowd.books.note(f"payment of {reservation_id}: {what}")
                 case _:
                     outcomes.pay_unknown_units += order.quantity
+                    if isinstance(verdict, Broken):
+                        books.note(f"payment of {reservation_id}: {verdict.what}")
 
 
 class Impatient(Buyer):
