@@ -69,7 +69,7 @@ class _Listed(msgspec.Struct):
 
 
 class _Token(msgspec.Struct):
-    token: str
+    token: str = ""
 
 
 class About(msgspec.Struct):
@@ -92,7 +92,8 @@ class Calls:
         with self._send(
             "POST", f"{admin_url}/v1/admin/tokens", "token", body, _bearer(admin_secret)
         ) as reply:
-            return _decode(reply, _Token, _Token("")).token if reply.status_code == 200 else ""
+            found: _Token = _decode(reply, _Token, _Token())
+            return found.token
 
     def reserve(self, order: Order, token: str | None, due_ms: float | None = None) -> Verdict:
         """`token` instead of buyer and key, when there is one. `due_ms`: how late this is sent already."""

@@ -140,6 +140,9 @@ class Impatient(Buyer):
             return
         order, due = found
         token = self.token_for(order)
+        if token == "":
+            self.reserve(order, due, token)
+            return
         second = gevent.spawn_later(IMPATIENCE_SECONDS, self.repeat, order, token)
         try:
             verdict = self.reserve(order, due, token)
