@@ -108,6 +108,7 @@ def simulate(
     strategies: options.Strategies = None,
     repeats: options.Repeats = None,
     redis_url: options.RedisUrl = None,
+    connections: options.Connections = None,
     as_json: Annotated[
         bool,
         typer.Option(
@@ -151,6 +152,7 @@ def simulate(
         strategies=strategies,
         repeats=repeats,
         redis_url=redis_url,
+        connections=connections,
     )
     code = interruptible(lambda: run_simulation(flags, as_json=as_json))
     if code:

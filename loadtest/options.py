@@ -282,6 +282,17 @@ RedisUrl: TypeAlias = Annotated[
         metavar="URL",
     ),
 ]
+Connections: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--connections",
+        help="Pool sizes that every baseline is tried with, separated by commas. "
+        "[dim]Default: 4,8,16,32,64.[/dim]",
+        rich_help_panel=COMPARISON,
+        show_default=False,
+        metavar="SIZES",
+    ),
+]
 TuneSizes: TypeAlias = Annotated[
     str | None,
     option(

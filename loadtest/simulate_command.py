@@ -23,10 +23,10 @@ from loadtest.results import RUN_FILE
 from loadtest.settings import WorkloadSettings, check_limit, flag_of
 from loadtest.simulate import Outcome, Plan, describe_plan, simulate, unwatched
 from loadtest.strategies import (
-    CONNECTIONS,
     SECONDS_MAX,
     check_strategies,
     compare,
+    parse_connections,
     parse_strategies,
 )
 from loadtest.strategies_report import StrategiesRun, summarise, table_of, write
@@ -54,6 +54,7 @@ class SimulateFlags(msgspec.Struct, frozen=True, kw_only=True):
     strategies: str | None = None
     repeats: int | None = None
     redis_url: str | None = None
+    connections: str | None = None
 
 
 def run_simulation(flags: SimulateFlags, *, as_json: bool) -> int:
@@ -63,7 +64,11 @@ def run_simulation(flags: SimulateFlags, *, as_json: bool) -> int:
         if plan.workload.hold_seconds:
             raise ConfigError("the baselines know no --hold-seconds; leave it out")
         return run_comparison(plan, flags, as_json=as_json)
-    for flag, value in (("--repeats", flags.repeats), ("--redis-url", flags.redis_url)):
+    for flag, value in (
+        ("--repeats", flags.repeats),
+        ("--redis-url", flags.redis_url),
+        ("--connections", flags.connections),
+    ):
         if value is not None:
             raise ConfigError(f"{flag} goes with --strategies")
     tune_garbage_collector()
@@ -82,7 +87,7 @@ def run_comparison(plan: Plan, flags: SimulateFlags, *, as_json: bool) -> int:
     """Run the sale by every strategy, print and write the table, return the exit code."""
     names = parse_strategies(flags.strategies or "all", redis=flags.redis_url is not None)
     check_strategies(plan, names, flags.redis_url)
-    repeats = flags.repeats or REPEATS
+    repeats, connections = flags.repeats or REPEATS, parse_connections(flags.connections)
     tune_garbage_collector()
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     commit = source_commit()
@@ -93,6 +98,7 @@ def run_comparison(plan: Plan, flags: SimulateFlags, *, as_json: bool) -> int:
             names,
             repeats,
             flags.redis_url,
+            connections,
             lambda line: errors.print(line, style="dim", markup=False, highlight=False),
         )
     run = StrategiesRun(
@@ -104,7 +110,7 @@ def run_comparison(plan: Plan, flags: SimulateFlags, *, as_json: bool) -> int:
             **describe_plan(plan),
             "repeats": repeats,
             "seconds_max": SECONDS_MAX,
-            "connections_tried": CONNECTIONS,
+            "connections_tried": connections,
         },
         strategies=summarise(runs),
     )

@@ -34,7 +34,9 @@ ROW_LOCK: Final = "row-lock"
 REDIS_LUA: Final = "redis-lua"
 
 CONNECTIONS: Final = (4, 8, 16, 32, 64)
-"""Pool sizes that every baseline is tried with."""
+"""Pool sizes that every baseline is tried with, unless --connections names others."""
+
+CONNECTIONS_MAX: Final = 1_000
 
 SECONDS_MAX: Final = 4.0
 
@@ -80,6 +82,20 @@ def parse_strategies(text: str, *, redis: bool = True) -> tuple[Strategy, ...]:
     return tuple(each for each in STRATEGIES if each in names)
 
 
+def parse_connections(text: str | None) -> tuple[int, ...]:
+    """Read `4,16,64`. Raises ConfigError naming what is allowed."""
+    if text is None:
+        return CONNECTIONS
+    parts = [part.strip() for part in text.split(",")]
+    sizes = tuple(int(part) for part in parts if part.isdecimal() and part.isascii())
+    if len(sizes) < len(parts) or not all(1 <= size <= CONNECTIONS_MAX for size in sizes):
+        raise ConfigError(
+            f"--connections takes whole numbers from 1 to {CONNECTIONS_MAX:,} separated by commas, "
+            f"such as 4,16,64; got {text[:40]!r}"
+        )
+    return tuple(dict.fromkeys(sizes))
+
+
 def check_strategies(
     plan: Plan, strategies: Sequence[Strategy], redis_url: str | None
 ) -> MysqlAddress:
@@ -101,6 +117,7 @@ def compare(
     strategies: Sequence[Strategy],
     repeats: int,
     redis_url: str | None = None,
+    connections: Sequence[int] = CONNECTIONS,
     done: Callable[[str], None] = lambda _: None,
 ) -> tuple[list[StrategyRun], StoreInfo]:
     """Run every strategy `repeats` times, taking turns. `done` is told what was finished.
@@ -127,7 +144,7 @@ def compare(
             if strategy == GROUP_COMMIT:
                 note(_group_commit(plan), repeat)
                 continue
-            for size in CONNECTIONS:
+            for size in connections:
                 note(_baseline(plan, strategy, size, redis_url), repeat)
     return runs, info
 

@@ -12,7 +12,7 @@ from redis import Redis
 from engine.errors import ConfigError
 from engine.testing.mariadb_server import MariadbServer
 from loadtest.results import STRATEGIES, Strategy
-from loadtest.strategies import StrategyRun, parse_strategies
+from loadtest.strategies import CONNECTIONS, StrategyRun, parse_connections, parse_strategies
 from loadtest.strategies_report import summarise
 from tests.shell import Shell
 
@@ -150,3 +150,14 @@ def test_a_user_who_may_not_create_databases_is_told(
     assert f"user small may not create the database {database}_scratch" in shell.err
     assert "pw" not in shell.err
     assert not Path("x").exists()
+
+
+@pytest.mark.parametrize("text", ["", "0", "1001", "4,x", "4,,8", "4;8", "-1", "1.5", "٤"])
+def test_pool_sizes_out_of_range_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"--connections takes whole numbers from 1 to 1,000"):
+        parse_connections(text)
+
+
+def test_pool_sizes_are_tried_once_each() -> None:
+    assert parse_connections("4, 16,4") == (4, 16)
+    assert parse_connections(None) == CONNECTIONS
