@@ -215,7 +215,8 @@ def compare(
     """
     from loadtest.compare_command import run_compare
 
-    if code := run_compare(results, fail_below, as_json=as_json):
+    code = interruptible(lambda: run_compare(results, fail_below, as_json=as_json))
+    if code:
         raise typer.Exit(code)
 
 

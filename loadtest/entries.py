@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -17,6 +17,9 @@ from loadtest.strategies import GROUP_COMMIT
 from loadtest.strategies_report import StrategiesRun, StrategySummary
 from loadtest.tune import Cell
 from loadtest.tune_report import CellSummary, TuneRun
+
+OF_BASELINES: Final = frozenset({"store", "concurrency", "seconds_max"})
+"""The other settings are the engine's, which a baseline does without."""
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -105,6 +108,7 @@ def entries_of(result: Result, file: Path) -> dict[str, Entry]:
         return {
             key: _of_cell(result, each, file, key)
             for key, each in zip(keys, result.cells, strict=True)
+            if each.repeats
         }
     return {
         each.strategy: _of_strategy(result, each, file)
@@ -195,12 +199,14 @@ def _keys(cells: list[Cell]) -> list[str]:
     """Names that are easy to type: `1000`, `1000/5ms`, `article`; `1000@200` among concurrencies."""
     several = len({each.concurrency for each in cells}) > 1
     keys: list[str] = []
+    seen: Counter[str] = Counter()
     for cell in cells:
         size, delay = cell.batch.size_max, cell.batch.delay_ms_max
         # A comma would stand between two arguments.
         key = cell.named.replace(",", "_") or f"{size}" + (f"/{delay:g}ms" if delay else "")
         key += f"@{cell.concurrency}" if several else ""
-        keys.append(f"{key}#{keys.count(key) + 1}" if key in keys else key)
+        seen[key] += 1
+        keys.append(f"{key}#{seen[key]}" if seen[key] > 1 else key)
     return keys
 
 
@@ -214,8 +220,7 @@ def _of_strategy(run: StrategiesRun, summary: StrategySummary, file: Path) -> En
     }
     origin = _origin(run, file, summary.strategy, summary.strategy)
     if summary.strategy != GROUP_COMMIT:
-        # The settings of the engine, which a baseline does without.
-        settings = {key: origin.settings.get(key) for key in ("store", "concurrency")}
+        settings = {key: value for key, value in origin.settings.items() if key in OF_BASELINES}
         origin = msgspec.structs.replace(
             origin, settings={**settings, "connections": summary.connections}
         )

@@ -40,7 +40,7 @@ def read_entries(arguments: Sequence[str]) -> list[Entry]:
 def _all_of(text: str) -> list[Entry]:
     """Every entry of a folder by its short name; none when there are not several."""
     path = Path(text)
-    if not path.exists():
+    if not _exists(path):
         return []
     found = entries_of(read_result(path), _file(path))
     if len(found) < 2:
@@ -49,14 +49,14 @@ def _all_of(text: str) -> list[Entry]:
 
 
 def _parts(text: str) -> list[str]:
-    return [text] if Path(text).exists() else text.split(",")
+    return [text] if _exists(Path(text)) else text.split(",")
 
 
 def _one(text: str) -> Entry:
     if not text.strip():
         raise ConfigError("the name of a result is missing; repeats are joined as a,b,c")
     path, name = Path(text), ""
-    if not path.exists() and ":" in text:
+    if not _exists(path) and ":" in text:
         folder, _, name = text.rpartition(":")
         path = Path(folder)
     found = entries_of(read_result(path), _file(path))
@@ -73,6 +73,14 @@ def _one(text: str) -> Entry:
     if entry is None:
         raise ConfigError(f"{path} has no entry {name!r}; it has {names}")
     return entry
+
+
+def _exists(path: Path) -> bool:
+    """Several folders in one argument may be longer than any file name."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _file(path: Path) -> Path:
