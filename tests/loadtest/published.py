@@ -34,6 +34,7 @@ CONFIG: dict[str, Any] = {
 def write_simulated(folder: Path, rates: Sequence[float], **changes: object) -> Path:
     """A simulated run of so many repeats, and the folder it is in."""
     median = sorted(rates)[len(rates) // 2]
+    changes = {"commit": "0123456789abcdef", **changes}
     run: Run = msgspec.structs.replace(
         RUN, config=CONFIG, throughput=_rate(RUN, median), repeats=[], **changes
     )
