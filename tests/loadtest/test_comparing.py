@@ -128,6 +128,15 @@ def test_repeats_that_were_not_made_together_are_independent(
     assert found.ratio == ratio_of(BY_TURN, other)
 
 
+def test_repeats_without_a_turn_are_no_pairs() -> None:
+    """Settings of one experiment that were joined are in one file all the same."""
+    other = [each * 1.1 for each in BY_TURN]
+    (_, found) = compare(
+        [entry("10", BY_TURN, file="tune"), entry("20", other, file="tune")]
+    ).entries
+    assert (found.paired, found.ratio) == (False, ratio_of(BY_TURN, other))
+
+
 @pytest.mark.parametrize(
     ("ratio", "shown"),
     [

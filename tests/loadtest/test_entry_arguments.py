@@ -60,6 +60,13 @@ def test_folders_of_one_name_are_called_as_they_were_typed(runs: Path) -> None:
     assert names("old/a", "a", "b") == ["old/a", "a", "b"]
 
 
+def test_a_folder_by_another_way_is_the_same_folder(runs: Path) -> None:
+    (runs / "link").symlink_to(runs / "a")
+    for other in (str(runs / "a"), "b/../a", "link"):
+        with pytest.raises(ConfigError, match="a is named twice"):
+            read_entries(["a", other])
+
+
 def test_many_folders_may_be_joined(runs: Path) -> None:
     folders = [f"a-folder-with-a-long-name-{number}" for number in range(30)]
     for folder in folders:
