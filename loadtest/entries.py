@@ -36,6 +36,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Where repeats come from, and all that must be alike for a fair comparison.
 
     `file` is the run.json and `key` the name of the entry in it, empty for a single run.
+    `typed` is how it was named where its folder's name alone would not tell it from another.
     Without `eq` one can be a key, though it holds dictionaries.
     """
 
@@ -51,9 +52,12 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     stopped_early: bool = False
     orders_failed: int = 0
     orders_unknown: int = 0
+    typed: str = ""
 
     @property
     def name(self) -> str:
+        if self.typed:
+            return self.typed
         folder = self.file.parent.name
         return f"{folder}:{self.key}" if self.key else folder
 

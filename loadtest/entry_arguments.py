@@ -26,8 +26,9 @@ def read_entries(arguments: Sequence[str]) -> list[Entry]:
     """
     entries = _all_of(arguments[0]) if len(arguments) == 1 else []
     if not entries:
-        entries = [joined([_one(part) for part in _parts(each)]) for each in arguments]
-        entries = _named_apart(entries, arguments)
+        parts = [_parts(each) for each in arguments]
+        found = iter(_named_apart([(part, _one(part)) for each in parts for part in each]))
+        entries = [joined([next(found) for _ in each]) for each in parts]
     if len(entries) < 2:
         raise ConfigError(
             "a comparison takes two results or more, or one folder that holds several"
@@ -87,12 +88,18 @@ def _file(path: Path) -> Path:
     return (path / RUN_FILE if path.is_dir() else path).resolve()
 
 
-def _named_apart(entries: list[Entry], arguments: Sequence[str]) -> list[Entry]:
+def _named_apart(entries: Sequence[tuple[str, Entry]]) -> list[Entry]:
     """Folders of one name in different places are called as they were typed."""
-    names = [each.name for each in entries]
+    names = [each.name for _, each in entries]
     return [
-        msgspec.structs.replace(each, name=typed) if names.count(each.name) > 1 else each
-        for each, typed in zip(entries, arguments, strict=True)
+        msgspec.structs.replace(
+            each,
+            name=typed,
+            origins=tuple(msgspec.structs.replace(one, typed=typed) for one in each.origins),
+        )
+        if names.count(each.name) > 1
+        else each
+        for typed, each in entries
     ]
 
 

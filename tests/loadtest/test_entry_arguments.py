@@ -58,12 +58,14 @@ def test_a_folder_whose_name_looks_like_several_is_one(runs: Path) -> None:
 def test_folders_of_one_name_are_called_as_they_were_typed(runs: Path) -> None:
     write_simulated(runs / "old" / "a", THREE)
     assert names("old/a", "a", "b") == ["old/a", "a", "b"]
+    (first, _) = read_entries(["b,old/a", "a"])
+    assert [each.name for each in first.origins] == ["b", "old/a"]
 
 
 def test_a_folder_by_another_way_is_the_same_folder(runs: Path) -> None:
     (runs / "link").symlink_to(runs / "a")
     for other in (str(runs / "a"), "b/../a", "link"):
-        with pytest.raises(ConfigError, match="a is named twice"):
+        with pytest.raises(ConfigError, match="is named twice; counted twice"):
             read_entries(["a", other])
 
 
@@ -96,8 +98,8 @@ def test_many_folders_may_be_joined(runs: Path) -> None:
         (["a", ""], "the name of a result is missing"),
         (["a", "a"], "a is named twice; counted twice it would look surer"),
         (["a,b,a", "c"], "a is named twice"),
-        (["a,b", "b/run.json"], "b is named twice"),
-        (["tune:10", "./tune:10"], "tune:10 is named twice"),
+        (["a,b", "b/run.json"], "b/run.json is named twice"),
+        (["tune:10", "./tune:10"], "./tune:10 is named twice"),
         (["a" * 300, "b"], "File name too long"),
     ],
 )
