@@ -25,7 +25,7 @@ from engine.errors import (
 )
 from engine.event_loop import run_async
 from engine.terminal import interruptible, print_json, printing
-from loadtest import options
+from loadtest import options, options_compare
 
 if TYPE_CHECKING:
     from engine.inspection import SkuView, StoreView
@@ -202,6 +202,24 @@ def tune(
         out=out,
     )
     code = interruptible(lambda: run_tuning(flags, as_json=as_json))
+    if code:
+        raise typer.Exit(code)
+
+
+@app.command(epilog=options_compare.COMPARE_EXAMPLES)
+def compare(
+    results: options_compare.Results,
+    fail_below: options_compare.FailBelow = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare results: how many times faster than the first, and whether that is shown.
+
+    Exit code 0: compared. 1: below --fail-below, or the audit of a run failed. 2: bad input, or too
+    few repeats for --fail-below.
+    """
+    from loadtest.compare_command import run_compare
+
+    code = interruptible(lambda: run_compare(results, fail_below, as_json=as_json))
     if code:
         raise typer.Exit(code)
 

@@ -30,9 +30,9 @@ class _Head(msgspec.Struct):
 
 def read_result(path: Path) -> Result:
     """Read a run.json, or the one in the folder `path`. Raises ConfigError naming what is wrong."""
-    if path.is_dir():
-        path = path / RUN_FILE
     try:
+        if path.is_dir():
+            path = path / RUN_FILE
         data = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
@@ -47,5 +47,5 @@ def read_result(path: Path) -> Result:
                 f"{path} is a result of kind {head.kind!r}; these can be read: {', '.join(TYPES)}"
             )
         return msgspec.json.decode(data, type=TYPES[head.kind])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not a result of a run: {error}") from None

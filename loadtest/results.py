@@ -240,24 +240,3 @@ def write_whole(path: Path, data: bytes) -> None:
         if draft:
             Path(draft).unlink(missing_ok=True)
         raise ConfigError(f"cannot write {path}: {error.strerror}") from None
-
-
-def read_run(path: Path) -> Run:
-    """Read a run.json, or the one in the folder `path`. Raises ConfigError naming what is wrong."""
-    if path.is_dir():
-        path = path / RUN_FILE
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
-    try:
-        schema = msgspec.json.decode(data, type=_Versioned).schema
-        if schema != SCHEMA:
-            raise ConfigError(f"{path} has schema {schema} and this program reads schema {SCHEMA}")
-        return msgspec.json.decode(data, type=Run)
-    except msgspec.DecodeError as error:
-        raise ConfigError(f"{path} is not a result of a run: {error}") from None
-
-
-class _Versioned(msgspec.Struct):
-    schema: int

@@ -16,7 +16,8 @@ import pytest
 
 from engine.cli import main
 from engine.config import Settings
-from loadtest.results import Run, read_run
+from loadtest.results import Run
+from tests.runs import read_run
 from tests.shell import Shell
 
 SALE = ("--buyers", "400", "--stock", "60", "--limit-per-buyer", "2", "--duplicates", "0.1")

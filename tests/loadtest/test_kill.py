@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.cli import main
-from loadtest.results import read_run
+from tests.runs import read_run
 
 SALE = [
     "simulate",

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from engine.cli import main
-from loadtest.results import read_run
+from tests.runs import read_run
 
 KILLS = 5
 SEED = 20_26

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from engine.errors import ConfigError
 from loadtest.latency import Percentiles
 from loadtest.machine import Machine
+from loadtest.reading import read_result
 from loadtest.reconcile import Deltas
 from loadtest.results import (
     AuditResult,
@@ -20,11 +21,10 @@ from loadtest.results import (
     Orders,
     Run,
     Throughput,
-    encode_run,
-    read_run,
     summarise_batches,
     write_run,
 )
+from tests.runs import read_run
 
 RUN = Run(
     kind="simulate",
@@ -45,7 +45,7 @@ RUN = Run(
 
 def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
     path = write_run(tmp_path, RUN)
-    assert read_run(path) == read_run(tmp_path) == RUN
+    assert read_result(path) == read_result(tmp_path) == RUN
     assert [each.name for each in tmp_path.iterdir()] == ["run.json"]
 
 
@@ -80,30 +80,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 def test_a_page_stands_beside_the_run(tmp_path: Path) -> None:
     write_run(tmp_path / "new", RUN, ["# Title", "", "| a |"])
     assert (tmp_path / "new" / "README.md").read_text() == "# Title\n\n| a |\n"
-    assert read_run(tmp_path / "new") == RUN
-
-
-@pytest.mark.parametrize(
-    ("content", "what"),
-    [
-        (b"", "is not a result of a run"),
-        (b"{}", "missing required field `schema`"),
-        (encode_run(RUN).replace(b'"schema": 1', b'"schema": 2'), "has schema 2 and this program"),
-        (encode_run(RUN).replace(b'"accepted": 4', b'"accepted": "4"'), "at `$.orders.accepted`"),
-        (encode_run(RUN)[:-40], "is not a result of a run"),
-    ],
-)
-def test_what_is_no_run_is_refused(tmp_path: Path, content: bytes, what: str) -> None:
-    path = tmp_path / "run.json"
-    path.write_bytes(content)
-    with pytest.raises(ConfigError) as caught:
-        read_run(path)
-    assert what in str(caught.value)
-
-
-def test_a_missing_run_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"cannot read .*run\.json: No such file"):
-        read_run(tmp_path)
+    assert read_result(tmp_path / "new") == RUN
 
 
 @given(st.dictionaries(st.integers(1, 50), st.integers(1, 20), max_size=20))

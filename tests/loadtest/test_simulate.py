@@ -16,10 +16,10 @@ from engine.errors import ConfigError, StoreLocked
 from engine.inventory.history import read_history
 from engine.runtime import open_engine, open_reader
 from loadtest.crowd import Tally
-from loadtest.results import read_run
 from loadtest.settings import WorkloadSettings
 from loadtest.simulate import Outcome, Plan, Watch, simulate
 from loadtest.workload import Workload, generate
+from tests.runs import read_run
 
 SALE = WorkloadSettings(
     seed=7,
