@@ -20,7 +20,13 @@ from loadtest.bench_ceilings import WrongAnswer
 from loadtest.bench_runs import STOCK, Audited
 from loadtest.http_client import HttpConnection
 from loadtest.http_load import Generator, list_requests, order_requests
-from loadtest.http_processes import READ_MODELS_OFF, check_store, empty_server, order_server, store_in
+from loadtest.http_processes import (
+    READ_MODELS_OFF,
+    check_store,
+    empty_server,
+    order_server,
+    store_in,
+)
 from loadtest.http_wrk import Singles, send_singles
 
 DEFAULTS: Final = "default settings"
@@ -51,7 +57,9 @@ async def singles(
         await server.open_sale()
         found = await send_singles(server, connections, seconds, generator)
     # wrk hangs up while the last order of each connection is under way.
-    audited.events += await check_store(store_in(directory), found.requests, found.requests + connections)
+    audited.events += await check_store(
+        store_in(directory), found.requests, found.requests + connections
+    )
     return found
 
 

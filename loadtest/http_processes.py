@@ -155,7 +155,8 @@ async def _running(
     finally:
         process.kill()
         await asyncio.to_thread(process.wait)
-        assert process.stdout is not None and process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdin is not None
         process.stdout.close()
         process.stdin.close()
 
