@@ -121,6 +121,17 @@ def test_a_store_that_holds_other_orders_than_were_answered_fails_the_run(
         run(trial)
 
 
+def test_an_order_that_was_refused_for_good_fails_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_processes, "STOCK", 50)
+    trial = experiment(
+        tmp_path, [cell(7, 4)], driver="http", seconds=0.2, **settings("sqlite:unused")
+    )
+    with pytest.raises(NotProven, match=r"orders were answered by status: \{409: "):
+        run(trial)
+
+
 def test_answers_before_the_end_of_the_warm_up_are_not_counted() -> None:
     load = Load()
     load.began, load.ended = 10.0, 13.0

@@ -71,6 +71,8 @@ def test_a_stopped_experiment_goes_on_where_it_was(
     journal = folder / "tuned" / JOURNAL_FILE
     with start(folder, *DRIVERS[driver]) as program:
         wait_for_runs(program, journal, 2)
+        while driver == "http" and not servers_of(folder):
+            assert program.poll() is None, program.communicate()
         program.send_signal(number)
         _, errors = program.communicate()
     assert program.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}.get(number, -9), errors
