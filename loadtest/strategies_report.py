@@ -121,7 +121,7 @@ def write(run: StrategiesRun, directory: Path) -> None:
     """Write run.json and a README.md with the table. Raises ConfigError when it cannot."""
     on = f"{run.machine.line} Server, load generator and engine share the cores."
     how = (
-        "Medians of the repeats, with the 95 % interval of the bootstrap; run.json holds every one. "
+        "Medians of the repeats, with their 95 % interval; run.json holds every one. "
         "The same seeded orders for all; a baseline is stopped after "
         f"{run.config['seconds_max']:g} s. Every baseline was tried with pools of "
         f"{', '.join(map(str, run.config['connections_tried']))} connections in every "
