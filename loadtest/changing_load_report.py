@@ -25,6 +25,9 @@ from loadtest.plots import TimePanel, over_time
 from loadtest.results import SCHEMA, Kind, Strategy, write_run, write_whole
 
 PLOT_FILE: Final = "over-time.svg"
+REPEATS_MIN: Final = 3
+"""With fewer, an interval is hardly more than the runs themselves."""
+
 COLUMNS: Final = (
     "phase",
     "batches",
@@ -148,6 +151,8 @@ def table_of(run: ChangingLoadRun) -> Table:
 
 def reading(run: ChangingLoadRun) -> list[str]:
     """A sentence for each phase: what can be told from the first setting, and what cannot."""
+    if len(run.settings[0].repeats) < REPEATS_MIN:
+        return [f"Fewer than {REPEATS_MIN} repeats tell no setting from another."]
     base = run.settings[0].label
     found = []
     for phase in run.phases:
@@ -178,7 +183,6 @@ def write(run: ChangingLoadRun, directory: Path) -> None:
     capacity = (
         "the default settings took" if run.capacity_was_measured else "were assumed to be taken:"
     )
-    once = "One run proves no difference. " if repeats == 1 else ""
     title = (
         f"# Batch settings under a changing load on {run.started_at[:10]}, "
         f"commit {short_commit(run.commit)}"
@@ -189,7 +193,7 @@ def write(run: ChangingLoadRun, directory: Path) -> None:
         "twice that and the flash 0.7 of it. Latency counts from when an order was due, rates are what "
         f"was done during the phase. Every setting {repeats} times, in a new random order each time; "
         "medians, with the 95 % interval of the bootstrap; run.json holds every run. The ratio is to the "
-        f"first setting in the same repeat. {once}The audits replayed {run.checked_events:,} events and "
+        f"first setting in the same repeat. The audits replayed {run.checked_events:,} events and "
         "found nothing."
     )
     page = [

@@ -184,6 +184,11 @@ def test_the_reading_claims_no_difference_that_was_not_shown() -> None:
     assert "lower: fast (0.50); higher: slow (3.00); no difference shown: mixed." in line
 
 
+def test_too_few_repeats_tell_nothing() -> None:
+    (line,) = reading(_run(summaries(base=[1.0] * 2, fast=[0.5] * 2)))
+    assert line == "Fewer than 3 repeats tell no setting from another."
+
+
 def _run(found: list[SettingSummary]) -> ChangingLoadRun:
     _, machine = run_async(run_load(settings(), "x", 1, SHORT[:1], 1))
     return ChangingLoadRun(

@@ -5,7 +5,8 @@ round. A round that decides and writes n commands is taken to last `fixed + each
 to the last rounds. From that follow, as docs/decisions/0024 explains:
 
 size    the most commands whose round lasts half of the aim, but never so few that the fixed cost is
-        more than half of the round; `size_max` while so much waits that the aim is missed anyhow
+        more than half of the round, and while so much waits that the aim is missed anyhow, so many
+        that it is a tenth
 delay   half of the aim, or what the round leaves of it, and only while the writer is busy and for an
         order that came within that time after the last round; it ends early when as many wait as
         are expected
@@ -13,6 +14,7 @@ delay   half of the aim, or what the round leaves of it, and only while the writ
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from engine.cqrs.command_side.batch import BatchLimits
@@ -30,6 +32,10 @@ PRIOR_WEIGHT: Final = 0.0025
 PRIOR_SHARE: Final = 0.25
 """Of a round, what is assumed to be for its commands. Little, because that errs on the side of large
 batches, which is what there is without limits."""
+
+FLOODED_COSTS: Final = 9.0
+"""While throughput is short, commands take so many times the fixed cost: larger batches could save a
+tenth at most, and the event loop has no turn while one is decided."""
 
 BUSY_SHARE_MIN: Final = 0.5
 """Waiting for company pays when most rounds follow the one before at once."""
@@ -73,7 +79,7 @@ class AdaptivePacer:
         self.round_time = RoundTime()
         self._aim = aim_seconds
         self._widest = BatchLimits(size_max, 0.0, aggregates_max)
-        self._prompt = self._patient = self._widest
+        self._prompt = self._patient = self._flooded = self._widest
         self._last_commands = 0
         self._last_seconds = 0.0
         self._ended = 0.0
@@ -92,9 +98,8 @@ class AdaptivePacer:
             is_busy = self._busy >= BUSY_SHARE_MIN
             self._may_wait = is_busy and gap < self._patient.delay_seconds_max
         if waiting > 2 * self._prompt.size_max:
-            # Whoever came last would miss the aim in rounds of this size: the soonest end for all
-            # is the fewest rounds.
-            return self._widest
+            # Whoever came last would miss the aim in rounds of this size: now throughput counts.
+            return self._flooded
         # Batches of several aggregates fall due one by one, so waiting would not merge them.
         return self._patient if self._may_wait and aggregates == 1 else self._prompt
 
@@ -106,15 +111,17 @@ class AdaptivePacer:
             self.round_time.learn(commands, seconds)
 
     def _plan(self, expected: int) -> None:
-        size, aggregates_max = self._size_bound(), self._widest.aggregates_max
+        aggregates_max = self._widest.aggregates_max
+        fixed, each = self.round_time.fixed, self.round_time.each
+        size = self._as_size(
+            max((self._aim / 2 - fixed) / each, fixed / each) if each else math.inf
+        )
+        flooded = self._as_size(fixed / each * FLOODED_COSTS if each else math.inf)
         left = self._aim - self.round_time.seconds(min(expected, size))
         delay = min(max(left, 0.0), self._aim / 2)
+        self._flooded = BatchLimits(max(size, flooded), 0.0, aggregates_max)
         self._prompt = BatchLimits(size, 0.0, aggregates_max)
         self._patient = BatchLimits(size, delay, aggregates_max, max(expected, 1))
 
-    def _size_bound(self) -> int:
-        size_max, half = self._widest.size_max, self._aim / 2
-        fixed, each = self.round_time.fixed, self.round_time.each
-        if not each or self.round_time.seconds(size_max) <= half:
-            return size_max
-        return int(min(max((half - fixed) / each, fixed / each, 1.0), size_max))
+    def _as_size(self, commands: float) -> int:
+        return int(min(max(commands, 1.0), self._widest.size_max))
