@@ -29,9 +29,9 @@ and a store that became slower is known after a few rounds."""
 PRIOR_WEIGHT: Final = 0.0025
 """Sizes that vary by a twentieth of their mean count as much as the assumption made without them."""
 
-PRIOR_SHARE: Final = 0.25
+PRIOR_SHARE: Final = 0.05
 """Of a round, what is assumed to be for its commands. Little, because that errs on the side of large
-batches, which is what there is without limits."""
+batches, which is what there is without limits: the first of a rush follow rounds of one order."""
 
 FLOODED_COSTS: Final = 9.0
 """While throughput is short, commands take so many times the fixed cost: larger batches could save a

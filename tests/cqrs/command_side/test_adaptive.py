@@ -94,6 +94,15 @@ def test_while_more_waits_than_the_aim_has_room_for_the_fixed_cost_is_a_tenth_an
     assert flooded.delay_seconds_max == 0
 
 
+def test_a_rush_after_rounds_of_one_order_is_not_cut_into_crumbs() -> None:
+    rounds = Rounds(lambda n: 0.002 + 1e-5 * n)
+    assert rounds.rounds([1] * 50, waiting=0).size_max >= 50
+    # Two rounds are enough to get to hundreds.
+    first = rounds.pacer.limits(5_000, 1, rounds.now).size_max
+    second = rounds.round(first, 5_000).size_max
+    assert second >= 500
+
+
 def test_nothing_waits_before_the_first_round_and_all_fits() -> None:
     assert AdaptivePacer(SIZE_MAX, 0.02, 7).limits(5, 1, 0.0) == BatchLimits(SIZE_MAX, 0.0, 7)
 
