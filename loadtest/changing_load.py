@@ -24,7 +24,7 @@ from loadtest.changing_load_runs import LoadRun, phases, run_load
 from loadtest.machine import source_commit
 from loadtest.places import check_directory, choose_store_url, made_directory
 from loadtest.scratch import scratch_store
-from loadtest.settings import WorkloadSettings, check_limit
+from loadtest.settings import WorkloadSettings, check_limit, describe_settings
 from loadtest.simulate import Plan, run_sale
 from loadtest.tune import NotProven
 from loadtest.workload import generate
@@ -79,9 +79,8 @@ def run_study(study: Study, done: Callable[[LoadRun], None] = lambda _: None) ->
             runs.append(run)
             done(run)
     assert machine is not None, "a study has at least one setting"
-    config = msgspec.to_builtins(study.settings)
-    del config["batch"], config["auth"], config["service"]
-    config["store"]["url"] = study.settings.store.url.partition(":")[0] + ":"
+    config = describe_settings(study.settings)
+    del config["batch"], config["service"]
     return ChangingLoadRun(
         started_at=started,
         commit=commit,
