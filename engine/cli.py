@@ -159,53 +159,6 @@ def simulate(
         raise typer.Exit(code)
 
 
-@app.command(epilog=options.TUNE_EXAMPLES)
-def tune(
-    batch_size: options.TuneSizes = None,
-    batch_delay_ms: options.TuneDelays = "0",
-    also: options.TuneAlso = None,
-    repeats: options.TuneRepeats = 3,
-    seconds: options.TuneSeconds = 2.0,
-    skus: options.TuneSkus = 1,
-    popularity: options.TunePopularity = 1.0,
-    concurrency: options.Concurrency = 2_000,
-    seed: options.TuneSeed = 1,
-    config: options.Config = None,
-    store_url: options.StoreUrl = None,
-    out: options.TuneOut = None,
-    as_json: Annotated[
-        bool,
-        typer.Option(
-            "--json", help="Print run.json instead of a table.", rich_help_panel=options.FILES
-        ),
-    ] = False,
-) -> None:
-    """Sell with one batch size after the other and show what each yields.
-
-    Every run has an empty store of its own (on a server a scratch database) and is audited.
-    Exit code 0: done. 1: an audit failed, nothing is written. 2: bad input.
-    """
-    from loadtest.tune_command import TuneFlags, run_tuning
-
-    flags = TuneFlags(
-        batch_size=batch_size,
-        batch_delay_ms=batch_delay_ms,
-        also=also or (),
-        repeats=repeats,
-        seconds=seconds,
-        skus=skus,
-        popularity=popularity,
-        concurrency=concurrency,
-        seed=seed,
-        config=config,
-        store_url=store_url,
-        out=out,
-    )
-    code = interruptible(lambda: run_tuning(flags, as_json=as_json))
-    if code:
-        raise typer.Exit(code)
-
-
 @app.command(epilog=options_compare.COMPARE_EXAMPLES)
 def compare(
     results: options_compare.Results,

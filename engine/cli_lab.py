@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from engine.terminal import interruptible
-from loadtest import options, options_loadtest
+from loadtest import options, options_loadtest, options_tune
 
 lab = typer.Typer(rich_markup_mode="rich")
 
@@ -88,5 +88,62 @@ def loadtest(
         out=out,
     )
     code = interruptible(lambda: run_load_tests(flags, as_json=as_json))
+    if code:
+        raise typer.Exit(code)
+
+
+@lab.command(epilog=options_tune.EXAMPLES)
+def tune(
+    batch_size: options_tune.Sizes = None,
+    batch_delay_ms: options_tune.Delays = "0",
+    also: options_tune.Also = None,
+    concurrency: options_tune.Concurrency = "2000",
+    driver: options_tune.Driver = "inproc",
+    list_size: options_tune.ListSize = 1,
+    skus: options_tune.Skus = 1,
+    popularity: options_tune.Popularity = 1.0,
+    seed: options_tune.Seed = 1,
+    repeats: options_tune.Repeats = 3,
+    seconds: options_tune.Seconds = 2.0,
+    warmup_seconds: options_tune.Warmup = 0.5,
+    search: options_tune.Search = False,
+    aim: options_tune.AimOption = "throughput",
+    p99_ms_max: options_tune.P99Max = None,
+    confirm: options_tune.Confirm = 3,
+    config: options.Config = None,
+    store_url: options.StoreUrl = None,
+    out: options_tune.Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Sell with one batch setting after the other, show what each yields, and recommend one.
+
+    Every run has an empty store of its own (on a server a scratch database) and is audited. Stopped
+    or killed, it goes on when the same command is given with the same --out.
+    Exit code 0: done. 1: an audit failed, no result is written. 2: bad input. 130: stopped by Ctrl-C.
+    """
+    from loadtest.tune_command import TuneFlags, run_tuning
+
+    flags = TuneFlags(
+        batch_size=batch_size,
+        batch_delay_ms=batch_delay_ms,
+        also=also or (),
+        concurrency=concurrency,
+        driver=driver,
+        list_size=list_size,
+        skus=skus,
+        popularity=popularity,
+        seed=seed,
+        repeats=repeats,
+        seconds=seconds,
+        warmup_seconds=warmup_seconds,
+        search=search,
+        aim=aim,
+        p99_ms_max=p99_ms_max,
+        confirm=confirm,
+        config=config,
+        store_url=store_url,
+        out=out,
+    )
+    code = interruptible(lambda: run_tuning(flags, as_json=as_json))
     if code:
         raise typer.Exit(code)

@@ -20,7 +20,13 @@ from loadtest.bench_ceilings import WrongAnswer
 from loadtest.bench_runs import STOCK, Audited
 from loadtest.http_client import HttpConnection
 from loadtest.http_load import Generator, list_requests, order_requests
-from loadtest.http_processes import READ_MODELS_OFF, check_store, empty_server, order_server
+from loadtest.http_processes import (
+    READ_MODELS_OFF,
+    check_store,
+    empty_server,
+    order_server,
+    store_in,
+)
 from loadtest.http_wrk import Singles, send_singles
 
 DEFAULTS: Final = "default settings"
@@ -51,7 +57,9 @@ async def singles(
         await server.open_sale()
         found = await send_singles(server, connections, seconds, generator)
     # wrk hangs up while the last order of each connection is under way.
-    audited.events += await check_store(directory, found.requests, found.requests + connections)
+    audited.events += await check_store(
+        store_in(directory), found.requests, found.requests + connections
+    )
     return found
 
 
@@ -72,7 +80,7 @@ async def lists(directory: Path, kind: str, size: int, orders: int, audited: Aud
     total = first.orders + load.orders
     if total != {201: size * (count + connections)}:
         raise WrongAnswer(f"not every order of a list was accepted: {dict(total)}")
-    audited.events += await check_store(directory, total[201])
+    audited.events += await check_store(store_in(directory), total[201])
     return load.orders[201] / load.seconds
 
 
@@ -103,7 +111,7 @@ async def lonely(directory: Path, orders: int, audited: Audited) -> Lonely:
             audited.events += await _audited(engine)
         connection.close()
     bare.close()
-    audited.events += await check_store(directory, orders)
+    audited.events += await check_store(store_in(directory), orders)
     return took
 
 

@@ -78,7 +78,8 @@ class Tally:
         self.samples: list[str] = []
         self.latency = LatencyRecorder()
         self.payments = Payments()
-        self.first_sent = self.last_answered = 0.0
+        self.first_sent = self.last_answered = self.counted_from = 0.0
+        self.warm_decided = self.warm_accepted = 0
         self._answers = bytearray(workload.orders)
 
     @property
@@ -93,8 +94,14 @@ class Tally:
 
     @property
     def seconds(self) -> float:
-        """From the first order sent to the last one answered; never zero."""
-        return max(self.last_answered - self.first_sent, 1e-9)
+        """From the first order sent, or the end of the warm-up, to the last answer; never zero."""
+        return max(self.last_answered - self.counted_from, 1e-9)
+
+    def begin_counting(self, now: float) -> None:
+        """The warm-up is over: rates and latencies count from now on, all else from the start."""
+        self.counted_from = now
+        self.warm_decided, self.warm_accepted = self.decided, self.accepted
+        self.latency = LatencyRecorder()
 
     def count(self, number: int, order: Order, answer: Answer) -> bool:
         """Count a definite answer to order `number`; a repeat must get the first answer again.
@@ -180,7 +187,7 @@ class Crowd:
         """
         sendings = iter(self._workload)
         started = self._clock.monotonic()
-        self.tally.first_sent = self.tally.last_answered = started
+        self.tally.first_sent = self.tally.last_answered = self.tally.counted_from = started
         workers = min(self._concurrency, self._workload.rows)
         try:
             async with asyncio.TaskGroup() as group:

@@ -30,7 +30,7 @@ from loadtest.http_load import (
     order_requests,
     windows,
 )
-from loadtest.http_processes import HttpServer, check_store, order_server
+from loadtest.http_processes import HttpServer, check_store, order_server, store_in
 
 LISTS: Final = "lists"
 SINGLES: Final = "single orders"
@@ -138,7 +138,7 @@ async def overload(directory: Path, kind: str, plan: Plan, audited: Audited) -> 
     maybe = sum(
         each.orders[NO_REPLY] + each.orders[202] + each.orders[IN_DOUBT] for each in loads.values()
     )
-    audited.events += await check_store(directory, sold, sold + maybe)
+    audited.events += await check_store(store_in(directory), sold, sold + maybe)
     return _summary(kind, plan, loads, memory)
 
 

@@ -28,6 +28,22 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 STOP_SECONDS_MAX: Final = 120.0
 """A stopped server answers who is there and writes a snapshot; killed after so long."""
 
+SERVER: Final = """
+import os, signal, threading
+
+def end_with_the_parent():
+    while os.read(0, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGKILL)
+
+threading.Thread(target=end_with_the_parent, daemon=True).start()
+
+from engine.cli import main
+main()
+"""
+"""Its stdin ends when whoever started it does, also by kill -9: no server stays behind and keeps
+the store locked."""
+
 STORE_FILE: Final = "sale.db"
 LOG_FILE: Final = "log.jsonl"
 
@@ -77,7 +93,7 @@ async def order_server(directory: Path, overrides: Mapping[str, Any]) -> AsyncIt
     `overrides` are dotted keys of the settings; unless they name a store it is in `directory`.
     """
     settings = {
-        "store.url": f"sqlite:{directory / STORE_FILE}",
+        "store.url": store_in(directory),
         "service.log_level": "warning",
         **overrides,
         "service.port": 0,
@@ -87,8 +103,7 @@ async def order_server(directory: Path, overrides: Mapping[str, Any]) -> AsyncIt
         f"{ENVIRONMENT_PREFIX}{key.replace('.', SEPARATOR).upper()}": str(value)
         for key, value in settings.items()
     }
-    program = "from engine.cli import main; main()"
-    async with _running(["-c", program, "serve"], directory, environment) as server:
+    async with _running(["-c", SERVER, "serve"], directory, environment) as server:
         server.public = await asyncio.to_thread(_where, server, "Buyers")
         server.admin = await asyncio.to_thread(_where, server, "Operator")
         yield server
@@ -102,14 +117,19 @@ async def empty_server(directory: Path) -> AsyncIterator[HttpServer]:
         yield server
 
 
-async def check_store(directory: Path, sold_min: int, sold_max: int | None = None) -> int:
+def store_in(directory: Path) -> str:
+    """The URL of the store in the folder of a server that was given no other."""
+    return f"sqlite:{directory / STORE_FILE}"
+
+
+async def check_store(store_url: str, sold_min: int, sold_max: int | None = None) -> int:
     """Audit the store of a server that has ended, and return the events replayed.
 
     So many orders must be in it as were answered 201; up to `sold_max` where a generator hangs up on
     orders whose answers are under way. Raises WrongAnswer.
     """
     sold_max = sold_min if sold_max is None else sold_max
-    reader = await open_reader(f"sqlite:{directory / STORE_FILE}")
+    reader = await open_reader(store_url)
     try:
         (row,) = await reader.read_rows("stock")
         report = await audit(reader)
@@ -136,7 +156,9 @@ async def _running(
         process.kill()
         await asyncio.to_thread(process.wait)
         assert process.stdout is not None
+        assert process.stdin is not None
         process.stdout.close()
+        process.stdin.close()
 
 
 def _start(
@@ -149,6 +171,7 @@ def _start(
             cwd=directory,
             # Lines that are read here must not be wrapped; the source may not be installed.
             env={**inherited, **environment, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,

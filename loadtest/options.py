@@ -1,4 +1,4 @@
-"""The flags of `seckill simulate` and `tune`, as types: what each means, in which panel of --help it stands."""
+"""The flags of `seckill simulate`, as types: what each means, in which panel of --help it stands."""
 
 from __future__ import annotations
 
@@ -37,19 +37,6 @@ Carts of one to three SKUs, held for 3 s; three buyers of ten leave without payi
 --pay-rate 0.6 --late-payments 0.1 --arrival poisson
 
 A run that was killed goes on when the same command is given again, with the same --out.
-"""
-
-TUNE_EXAMPLES: Final = """
-[bold]Examples[/bold]
-
-The usual sizes on a new SQLite file, with the setting of the articles beside them:
-
-> seckill tune --also configs/article.toml
-
-Four sizes with and without a delay on a server, five runs each:
-
-> seckill tune --store-url mysql://shop:secret@db/shop \\
---batch-size 50,500,2000,8190 --batch-delay-ms 0,5 --repeats 5
 """
 
 
@@ -291,56 +278,5 @@ Connections: TypeAlias = Annotated[
         rich_help_panel=COMPARISON,
         show_default=False,
         metavar="SIZES",
-    ),
-]
-TuneSizes: TypeAlias = Annotated[
-    str | None,
-    option(
-        "Batch sizes to try, separated by commas.",
-        ENGINE,
-        "batch_size",
-        "1,10,50,100,200,500,1000,2000,5000",
-        metavar="SIZES",
-    ),
-]
-TuneDelays: TypeAlias = Annotated[
-    str,
-    option(
-        "Milliseconds the first order of a batch may wait, separated by commas; every size is "
-        "tried with each.",
-        ENGINE,
-        "batch_delay_ms",
-        "0",
-        metavar="DELAYS",
-    ),
-]
-TuneAlso: TypeAlias = Annotated[
-    list[Path] | None,
-    option(
-        "Try the batch settings of this TOML file too, beside the sizes; repeatable.",
-        ENGINE,
-        metavar="FILE",
-    ),
-]
-TuneRepeats: TypeAlias = Annotated[
-    int, option("Times each setting is run.", COMPARISON, "repeats", 3)
-]
-TuneSeconds: TypeAlias = Annotated[
-    float, option("How long each run sells.", COMPARISON, "seconds", 2, metavar="SECONDS")
-]
-TuneSkus: TypeAlias = Annotated[int, option("Different SKUs on sale.", CROWD, "skus", 1)]
-TunePopularity: TypeAlias = Annotated[
-    float, option("Zipf exponent over the SKUs.", CROWD, "popularity", 1.0, metavar="EXPONENT")
-]
-TuneSeed: TypeAlias = Annotated[
-    int, option("The same seed gives the same orders in the same turns.", CROWD, default=1)
-]
-TuneOut: TypeAlias = Annotated[
-    Path | None,
-    option(
-        "Folder for run.json, the plot and a README.md that shows it.",
-        FILES,
-        default="runs/ and the time in UTC",
-        metavar="FOLDER",
     ),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from engine.stores.mysql_url import MysqlAddress, parse_mysql_url
 
 NO_RIGHT: Final = frozenset({1044, 1227})
 DATABASE_EXISTS: Final = 1007
+SCRATCH_FILE: Final = "scratch.db"
 
 
 @contextmanager
@@ -33,12 +35,12 @@ def scratch_store(settings: Settings, folder: Path) -> Iterator[Settings]:
             run_async(initialise_store(inside))
             yield inside
     elif url.startswith("sqlite:"):
-        path = folder / "scratch.db"
+        # What a killed run left behind would be taken for the store of this one.
+        _remove(folder)
         try:
-            yield _at(settings, f"sqlite:{path}")
+            yield _at(settings, f"sqlite:{folder / SCRATCH_FILE}")
         finally:
-            for each in folder.glob(f"{path.stem}*"):
-                each.unlink()
+            _remove(folder)
     else:
         yield settings
 
@@ -52,6 +54,24 @@ def scratch_database(address: MysqlAddress) -> Iterator[MysqlAddress]:
         yield place
     finally:
         run_async(_run(address, f"DROP DATABASE IF EXISTS `{_name(place.database)}`"))
+
+
+def place_of(store_url: str) -> str:
+    """What tells one server's database from another's in a fingerprint, without naming it.
+
+    A SQLite file is made anew for every run, so that one is like the other.
+    """
+    kind, _, _ = store_url.partition(":")
+    if kind != "mysql":
+        return f"{kind}:"
+    address = parse_mysql_url(store_url)
+    place = f"{address.host}:{address.port}/{address.database}"
+    return f"{kind}:{hashlib.sha256(place.encode()).hexdigest()[:12]}"
+
+
+def _remove(folder: Path) -> None:
+    for each in folder.glob(f"{Path(SCRATCH_FILE).stem}*"):
+        each.unlink()
 
 
 def _at(settings: Settings, url: str) -> Settings:

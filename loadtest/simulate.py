@@ -18,6 +18,7 @@ import msgspec
 
 from engine.clock import Clock, SystemClock
 from engine.config import Settings
+from engine.cqrs.command_side.statistics import Statistics
 from engine.cqrs.event_store import StoreInfo
 from engine.cqrs.messages import Rejected
 from engine.engine import Engine
@@ -43,7 +44,7 @@ from loadtest.results import (
 )
 from loadtest.settings import check_limit, describe_settings
 from loadtest.settle import reconcile_payments, settle
-from loadtest.stopping import stopping
+from loadtest.stopping import after, stopping
 from loadtest.workload import Workload
 
 OPENED_AT_ONCE: Final = 256
@@ -61,7 +62,8 @@ def unwatched(_tally: Tally, _workload: Workload) -> AbstractAsyncContextManager
 class Plan(msgspec.Struct, frozen=True):
     """What to run and where to put it. `history` is the file every order is noted in.
 
-    After `seconds_max` no more orders are sent; without it Ctrl-C ends the run in good order.
+    After `seconds_max` no more orders are sent; without it Ctrl-C ends the run in good order. Rates,
+    latencies and batches leave out the first `warmup_seconds`; the books and the audit do not.
     """
 
     workload: Workload
@@ -70,6 +72,7 @@ class Plan(msgspec.Struct, frozen=True):
     concurrency: int
     history: Path | None = None
     seconds_max: float | None = None
+    warmup_seconds: float = 0.0
 
     def check(self) -> None:
         """Raise ConfigError for what cannot be run; creates nothing."""
@@ -111,10 +114,14 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Books(msgspec.Struct, frozen=True):
-    """What is known when the sale is over, before it is written down."""
+    """What is known when the sale is over, before it is written down.
+
+    `gained` is what the engine's counters gained in all, `counted` after the warm-up.
+    """
 
     store: StoreInfo
     tally: Tally
+    counted: Deltas
     gained: Deltas
     checks: tuple[Check, ...]
     audit: AuditReport
@@ -159,7 +166,7 @@ async def _hold_sale(plan: Plan, watch: Watch, clock: Clock) -> Books:
         await open_sales(engine, plan.workload)
         rows_before = await engine.reader.read_rows("stock")
         before = engine.statistics()
-        crowd = await _let_them_order(plan, engine, watch, clock)
+        crowd, warm = await _let_them_order(plan, engine, watch, clock)
         gained = deltas(before, engine.statistics())
         rows_after = await engine.reader.read_rows("stock")
         held = bool(plan.workload.hold_seconds)
@@ -176,6 +183,7 @@ async def _hold_sale(plan: Plan, watch: Watch, clock: Clock) -> Books:
         return Books(
             store=engine.info,
             tally=crowd.tally,
+            counted=deltas(warm, engine.statistics()) if warm else gained,
             gained=gained,
             checks=tuple(checks),
             audit=await _audit(plan, engine, noted),
@@ -194,7 +202,14 @@ async def _audit(plan: Plan, engine: Engine, noted: History | None) -> AuditRepo
         return await audit(engine.reader, noted, read_models)
 
 
-async def _let_them_order(plan: Plan, engine: Engine, watch: Watch, clock: Clock) -> Crowd:
+async def _let_them_order(
+    plan: Plan, engine: Engine, watch: Watch, clock: Clock
+) -> tuple[Crowd, Statistics | None]:
+    """The crowd when all is over, and the engine's counters at the end of the warm-up.
+
+    Raises ConfigError when it was over before that.
+    """
+    warm: list[Statistics] = []
     history = HistoryWriter(plan.history) if plan.history is not None else None
     try:
         crowd, payers = _gather(plan, engine, clock, history)
@@ -203,7 +218,13 @@ async def _let_them_order(plan: Plan, engine: Engine, watch: Watch, clock: Clock
             crowd.stop()
             payers.stop()
 
-        with stopping(stop, plan.seconds_max, clock):
+        def begin_counting() -> None:
+            crowd.tally.begin_counting(clock.monotonic())
+            warm.append(engine.statistics())
+
+        warmup = plan.warmup_seconds
+        warming_up = after(warmup, begin_counting, clock) if warmup else nullcontext()
+        with warming_up, stopping(stop, plan.seconds_max, clock):
             async with watch(crowd.tally, plan.workload):
                 await crowd.run()
                 await payers.finish()
@@ -212,7 +233,12 @@ async def _let_them_order(plan: Plan, engine: Engine, watch: Watch, clock: Clock
     finally:
         if history is not None:
             history.close()
-    return crowd
+    if warmup and not warm:
+        raise ConfigError(
+            f"all {crowd.tally.sent:,} orders were answered within the warm-up of "
+            f"{plan.warmup_seconds:g} s; nothing is left to measure"
+        )
+    return crowd, warm[0] if warm else None
 
 
 def _gather(
@@ -298,12 +324,12 @@ def _build_run(plan: Plan, started_at: str, commit: str, books: Books) -> Run:
             accepted_before=before,
         ),
         throughput=Throughput(
-            decided_per_s=round(tally.decided / seconds, 1),
-            durable_per_s=round((tally.accepted - before) / seconds, 1),
+            decided_per_s=round((tally.decided - tally.warm_decided) / seconds, 1),
+            durable_per_s=round((tally.accepted - tally.warm_accepted - before) / seconds, 1),
             seconds=round(seconds, 6),
         ),
         latency_ms=tally.latency.percentiles(),
-        batches=summarise_batches(gained),
+        batches=summarise_batches(books.counted),
         audit=summarise_audit(books.audit, books.checks),
         stopped_early=books.interrupted,
         payments=payments,

@@ -17,12 +17,13 @@ def stopping(
     """For the block, call `stop` after `seconds_max`, or at Ctrl-C when that is None."""
     if seconds_max is None:
         return _on_interrupt(stop)
-    return _after(seconds_max, stop, clock)
+    return after(seconds_max, stop, clock)
 
 
 @contextmanager
-def _after(seconds: float, stop: Callable[[], None], clock: Clock) -> Iterator[None]:
-    timer = clock.call_later(seconds, stop)
+def after(seconds: float, act: Callable[[], None], clock: Clock) -> Iterator[None]:
+    """For the block, call `act` once so much time has passed."""
+    timer = clock.call_later(seconds, act)
     try:
         yield
     finally:

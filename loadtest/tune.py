@@ -1,29 +1,30 @@
-"""The same sale with every batch setting in turn, each in an empty store of its own.
+"""What a tuning experiment is made of: settings to try, at which concurrencies, how often.
 
-Settings take turns in a new random order every repeat, so that a machine that is slower for a while
-is slower for all of them. Every run is audited; one that is not proven ends the experiment.
+A setting is a way to close batches; a cell is a setting under one number of unanswered orders.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
 from engine.config import BatchSettings, Settings
 from engine.errors import ConfigError, SeckillError
 from loadtest.machine import Machine
-from loadtest.scratch import scratch_store
-from loadtest.settings import LIMITS, check_limit
-from loadtest.simulate import Plan, run_sale
-from loadtest.workload import Workload
+from loadtest.settings import LIMITS, WorkloadSettings, check_limit, describe_settings
 
 SIZES: Final = (1, 10, 50, 100, 200, 500, 1_000, 2_000, 5_000)
-SECONDS_MAX: Final = 2.0
+CONCURRENCY: Final = 2_000
 CELLS_MAX: Final = 200
+
+DriverName: TypeAlias = Literal["inproc", "http", "locust"]
+Aim: TypeAlias = Literal["throughput"]
+
+Stage: TypeAlias = Literal["look", "confirm"]
+"""Runs of the experiment, and those made of the chosen setting afterwards."""
 
 
 class NotProven(SeckillError):
@@ -31,24 +32,29 @@ class NotProven(SeckillError):
 
 
 class Cell(msgspec.Struct, frozen=True):
-    """One batch setting under `concurrency` unanswered orders.
+    """One batch setting under `concurrency` unanswered orders, or requests with lists of orders.
 
     `named` is the configuration it comes from, empty in the grid.
     """
 
     batch: BatchSettings
     named: str = ""
-    concurrency: int = 2_000
+    concurrency: int = CONCURRENCY
 
     @property
     def label(self) -> str:
+        """Of the setting, whatever the concurrency."""
         size, delay = self.batch.size_max, self.batch.delay_ms_max
         text = f"{size:,}" + (f" / {delay:g} ms" if delay else "")
         return f"{self.named} ({text})" if self.named else text
 
 
 class CellRun(msgspec.Struct, frozen=True, kw_only=True):
-    """One run of one setting. `size_mean` is orders a batch, rates are a second."""
+    """One run of one cell. `size_mean` is orders a batch, rates are a second.
+
+    `orders` were sold in all; every other figure but `checked_events` leaves the warm-up out.
+    `refused` orders were told to come again later.
+    """
 
     cell: Cell
     repeat: int
@@ -60,38 +66,117 @@ class CellRun(msgspec.Struct, frozen=True, kw_only=True):
     p50_ms: float
     p99_ms: float
     checked_events: int
+    refused: int = 0
 
 
-class Experiment(msgspec.Struct, frozen=True):
-    """What to try: `workload` is offered for `seconds_max` with each of `cells`, `repeats` times."""
+class Noted(msgspec.Struct, frozen=True):
+    """A finished run with where it belongs and what it was measured on."""
 
-    workload: Workload
-    settings: Settings
-    cells: tuple[Cell, ...]
-    directory: Path
-    concurrency: int
-    repeats: int
-    seconds_max: float
-    seed: int
+    stage: Stage
+    run: CellRun
+    machine: Machine
 
     @property
-    def runs(self) -> int:
-        return len(self.cells) * self.repeats
+    def key(self) -> tuple[Stage, Cell, int]:
+        return self.stage, self.run.cell, self.run.repeat
 
 
-def grid(settings: Settings, sizes: Sequence[int], delays_ms: Sequence[float]) -> list[Cell]:
-    """Every size with every delay; what else there is in `settings` stays. Raises ConfigError."""
+class Experiment(msgspec.Struct, frozen=True, kw_only=True):
+    """What to try: a sale of `seconds` with each of `cells`, `repeats` times.
+
+    `default` is the label of the setting that would be used without an experiment. With `search`
+    only the best settings get all their repeats. `confirm` are fresh runs of the chosen one.
+    """
+
+    sale: WorkloadSettings
+    settings: Settings
+    cells: tuple[Cell, ...]
+    default: str
+    directory: Path
+    repeats: int
+    seconds: float
+    warmup_seconds: float = 0.0
+    seed: int = 1
+    driver: DriverName = "inproc"
+    list_size: int = 1
+    search: bool = False
+    aim: Aim = "throughput"
+    p99_ms_max: float | None = None
+    confirm: int = 0
+
+    @property
+    def labels(self) -> list[str]:
+        return list(dict.fromkeys(each.label for each in self.cells))
+
+    @property
+    def concurrencies(self) -> list[int]:
+        return list(dict.fromkeys(each.concurrency for each in self.cells))
+
+    def cells_of(self, labels: Sequence[str]) -> list[Cell]:
+        """The settings of these labels at every concurrency."""
+        return [each for each in self.cells if each.label in labels]
+
+    def describe(self) -> dict[str, Any]:
+        """Every choice that matters to the figures, for run.json."""
+        at = self.concurrencies
+        sale = {name: getattr(self.sale, name) for name in self.sale.__struct_fields__}
+        del sale["seconds"]  # Of arrivals, and here everybody comes at once.
+        if self.driver == "http":
+            sale = {name: sale[name] for name in ("skus", "quantity")}
+        return {
+            "workload": sale,
+            "concurrency": at[0] if len(at) == 1 else at,
+            "driver": self.driver,
+            "list_size": self.list_size,
+            "repeats": self.repeats,
+            "seconds_max": self.seconds,
+            "warmup_seconds": self.warmup_seconds,
+            "search": self.search,
+            "aim": self.aim,
+            "p99_ms_max": self.p99_ms_max,
+            "confirm": self.confirm,
+            **describe_settings(self.settings),
+        }
+
+
+def grid(
+    settings: Settings,
+    sizes: Sequence[int],
+    delays_ms: Sequence[float],
+    concurrencies: Sequence[int] = (CONCURRENCY,),
+) -> list[Cell]:
+    """Every size with every delay at every concurrency; what else there is in `settings` stays.
+
+    Raises ConfigError.
+    """
     for size in sizes:
         check_limit("batch_size", size)
     for delay in delays_ms:
         check_limit("batch_delay_ms", delay)
+    return at_every(
+        concurrencies,
+        [
+            Cell(msgspec.structs.replace(settings.batch, size_max=size, delay_ms_max=delay))
+            for delay in dict.fromkeys(delays_ms)
+            for size in dict.fromkeys(sizes)
+        ],
+    )
+
+
+def at_every(concurrencies: Sequence[int], settings: Sequence[Cell]) -> list[Cell]:
+    """Each setting at each concurrency. Raises ConfigError."""
+    for each in concurrencies:
+        check_limit("concurrency", each)
     cells = [
-        Cell(msgspec.structs.replace(settings.batch, size_max=size, delay_ms_max=delay))
-        for delay in dict.fromkeys(delays_ms)
-        for size in dict.fromkeys(sizes)
+        msgspec.structs.replace(setting, concurrency=each)
+        for each in dict.fromkeys(concurrencies)
+        for setting in settings
     ]
     if len(cells) > CELLS_MAX:
-        raise ConfigError(f"{len(cells):,} settings to try; at most {CELLS_MAX} at a time")
+        raise ConfigError(
+            f"{len(cells):,} settings to try, counted at each concurrency; at most {CELLS_MAX} at "
+            "a time"
+        )
     return cells
 
 
@@ -107,56 +192,10 @@ def parse_numbers(flag: str, text: str) -> list[float]:
         ) from None
 
 
-def run_experiment(
-    experiment: Experiment, done: Callable[[CellRun], None] = lambda _: None
-) -> tuple[list[CellRun], Machine]:
-    """Run every cell. `done` is told each result. Raises NotProven, and what `run_sale` raises."""
-    runs: list[CellRun] = []
-    machine: Machine | None = None
-    for repeat, cell in _in_turns(experiment):
-        settings = msgspec.structs.replace(experiment.settings, batch=cell.batch)
-        with scratch_store(settings, experiment.directory) as scratch:
-            run, machine = _run_cell(experiment, cell, repeat, scratch)
-        runs.append(run)
-        done(run)
-    assert machine is not None, "an experiment has at least one cell"
-    return runs, machine
-
-
-def _in_turns(experiment: Experiment) -> Iterator[tuple[int, Cell]]:
-    shuffle = random.Random(experiment.seed).shuffle
-    for repeat in range(1, experiment.repeats + 1):
-        cells = list(experiment.cells)
-        shuffle(cells)
-        yield from ((repeat, cell) for cell in cells)
-
-
-def _run_cell(
-    experiment: Experiment, cell: Cell, repeat: int, settings: Settings
-) -> tuple[CellRun, Machine]:
-    outcome = run_sale(
-        Plan(
-            experiment.workload,
-            settings,
-            experiment.directory,
-            experiment.concurrency,
-            seconds_max=experiment.seconds_max,
-        )
-    )
-    run, orders = outcome.run, outcome.run.orders
-    if not run.audit.ok or orders.failed or orders.unknown:
-        found = [*run.audit.findings, *outcome.errors, f"{orders.unknown:,} orders in doubt"]
-        raise NotProven(f"batch size {cell.label}: {found[0]}")
-    seconds = run.throughput.seconds
-    return CellRun(
-        cell=cell,
-        repeat=repeat,
-        orders=orders.accepted,
-        seconds=seconds,
-        durable_per_s=run.throughput.durable_per_s,
-        transactions_per_s=round(run.batches.transactions / seconds, 1),
-        size_mean=run.batches.size_mean,
-        p50_ms=run.latency_ms.p50,
-        p99_ms=run.latency_ms.p99,
-        checked_events=run.audit.checked_events,
-    ), run.machine
+def parse_whole_numbers(flag: str, text: str) -> list[int]:
+    """The same where halves mean nothing."""
+    found = parse_numbers(flag, text)
+    for each in found:
+        if not each.is_integer():
+            raise ConfigError(f"--{flag.replace('_', '-')} takes whole numbers, got {each:g}")
+    return [int(each) for each in found]

@@ -61,9 +61,9 @@ def test_a_store_that_holds_other_orders_than_were_answered_fails_the_run(
 ) -> None:
     real = http_processes.check_store
 
-    async def one_more(directory: Path, sold_min: int, sold_max: int | None = None) -> int:
+    async def one_more(store_url: str, sold_min: int, sold_max: int | None = None) -> int:
         wanted = (sold_max or sold_min) + 1
-        return await real(directory, wanted)
+        return await real(store_url, wanted)
 
     monkeypatch.setattr(bench_http_runs, "check_store", one_more)
     done = bench(tmp_path / "out", name)

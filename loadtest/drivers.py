@@ -1,0 +1,97 @@
+"""How an experiment sells: who sends the orders, and over what.
+
+A driver is a function; DRIVERS names them. To add one, write what makes it from an experiment
+(checking there what it cannot do) and put it into the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple, TypeAlias
+
+from engine.config import Settings
+from engine.errors import ConfigError
+from loadtest.http_driver import http_driver
+from loadtest.machine import Machine
+from loadtest.simulate import Plan, run_sale
+from loadtest.tune import Cell, CellRun, DriverName, Experiment, NotProven
+from loadtest.workload import generate
+
+Driver: TypeAlias = Callable[[Cell, int, Settings], tuple[CellRun, Machine]]
+"""Runs one repeat of a cell on the empty store of the settings, and audits it.
+
+Raises NotProven, ConfigError when nothing was left to measure, and what the engine raises.
+"""
+
+
+class DriverKind(NamedTuple):
+    """`make` raises ConfigError. `overhead_seconds` is what a run takes besides selling: a guess."""
+
+    make: Callable[[Experiment], Driver]
+    overhead_seconds: float
+
+
+def inproc_driver(experiment: Experiment) -> Driver:
+    """The simulated crowd in the engine's own process."""
+    if experiment.list_size != 1:
+        raise ConfigError("--list-size needs --driver http: a simulated buyer sends single orders")
+    workload = generate(experiment.sale)
+
+    def drive(cell: Cell, repeat: int, settings: Settings) -> tuple[CellRun, Machine]:
+        outcome = run_sale(
+            Plan(
+                workload,
+                settings,
+                experiment.directory,
+                cell.concurrency,
+                seconds_max=experiment.warmup_seconds + experiment.seconds,
+                warmup_seconds=experiment.warmup_seconds,
+            )
+        )
+        run, orders = outcome.run, outcome.run.orders
+        if not run.audit.ok or orders.failed or orders.unknown:
+            found = [*run.audit.findings, *outcome.errors, f"{orders.unknown:,} orders in doubt"]
+            raise NotProven(f"batch size {cell.label}: {found[0]}")
+        seconds = run.throughput.seconds
+        return CellRun(
+            cell=cell,
+            repeat=repeat,
+            orders=orders.accepted,
+            seconds=seconds,
+            durable_per_s=run.throughput.durable_per_s,
+            transactions_per_s=round(run.batches.transactions / seconds, 1),
+            size_mean=run.batches.size_mean,
+            p50_ms=run.latency_ms.p50,
+            p99_ms=run.latency_ms.p99,
+            checked_events=run.audit.checked_events,
+            refused=orders.refused_overload,
+        ), run.machine
+
+    return drive
+
+
+DRIVERS: Final[Mapping[DriverName, DriverKind]] = {
+    "inproc": DriverKind(inproc_driver, 0.6),
+    "http": DriverKind(http_driver, 1.2),
+}
+"""`locust` has its name already and is not here yet."""
+
+
+def make_driver(experiment: Experiment) -> Driver:
+    """The driver an experiment names. Raises ConfigError for what it cannot do."""
+    kind = DRIVERS.get(experiment.driver)
+    if kind is None:
+        known = ", ".join(DRIVERS)
+        raise ConfigError(f"--driver must be one of {known}, got {experiment.driver!r}")
+    drive = kind.make(experiment)
+
+    def checked(cell: Cell, repeat: int, settings: Settings) -> tuple[CellRun, Machine]:
+        run, machine = drive(cell, repeat, settings)
+        if not run.durable_per_s > 0:
+            raise ConfigError(
+                f"batch size {cell.label} sold nothing in {experiment.seconds:g} s after the "
+                "warm-up; give more --seconds"
+            )
+        return run, machine
+
+    return checked
