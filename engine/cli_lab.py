@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from engine.terminal import interruptible
-from loadtest import options, options_loadtest, options_tune
+from loadtest import options, options_loadtest, options_report, options_tune
 
 lab = typer.Typer(rich_markup_mode="rich")
 
@@ -147,3 +147,14 @@ def tune(
     code = interruptible(lambda: run_tuning(flags, as_json=as_json))
     if code:
         raise typer.Exit(code)
+
+
+@lab.command()
+def report(result: options_report.Result, out: options_report.Out = None) -> None:
+    """Show a result as one HTML page with its plots, for a browser, a mail or a printer.
+
+    Reads results of simulate, simulate --strategies, loadtest and tune. Exit code 2: it cannot be read.
+    """
+    from loadtest.report import write_report
+
+    typer.echo(f"written: {write_report(result, out)}")

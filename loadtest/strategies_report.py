@@ -113,7 +113,7 @@ def table_of(run: StrategiesRun) -> Table:
         name = column == "strategy"
         table.add_column(column, justify="left" if name else "right", no_wrap=name)
     for each in run.strategies:
-        table.add_row(*_cells(each, "\n"))
+        table.add_row(*cells_of(each, "\n"))
     return table
 
 
@@ -132,12 +132,12 @@ def write(run: StrategiesRun, directory: Path) -> None:
         *("", on, "", how, ""),
         f"| {' | '.join(COLUMNS)} |",
         "|---" * len(COLUMNS) + "|",
-        *(f"| {' | '.join(_cells(each, ' '))} |" for each in run.strategies),
+        *(f"| {' | '.join(cells_of(each, ' '))} |" for each in run.strategies),
     ]
     write_run(directory, run, page)
 
 
-def _cells(each: StrategySummary, gap: str) -> list[str]:
+def cells_of(each: StrategySummary, gap: str) -> list[str]:
     """One row; `gap` stands between a median and its interval."""
     return [
         each.strategy,

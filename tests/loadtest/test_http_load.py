@@ -22,7 +22,13 @@ from loadtest.http_load import (
     windows,
 )
 from loadtest.http_overload import Window, _excess, _until_normal
-from loadtest.http_processes import READ_MODELS_OFF, check_store, empty_server, order_server, store_in
+from loadtest.http_processes import (
+    READ_MODELS_OFF,
+    check_store,
+    empty_server,
+    order_server,
+    store_in,
+)
 from loadtest.http_wrk import send_singles
 
 
@@ -91,7 +97,9 @@ async def test_wrk_sends_orders_that_are_all_sold(tmp_path: Path) -> None:
     async with order_server(tmp_path, READ_MODELS_OFF) as server:
         await server.open_sale()
         found = await send_singles(server, 4, 1, "wrk")
-    assert await check_store(store_in(tmp_path), found.requests, found.requests + 4) > found.requests
+    assert (
+        await check_store(store_in(tmp_path), found.requests, found.requests + 4) > found.requests
+    )
 
 
 def _window(at: float, phase: str, p95: float | None, *, good: float = 0, mib: float = 0) -> Window:
