@@ -25,7 +25,7 @@ from engine.errors import (
 )
 from engine.event_loop import run_async
 from engine.terminal import interruptible, print_json, printing
-from loadtest import options, options_compare
+from loadtest import options
 
 if TYPE_CHECKING:
     from engine.inspection import SkuView, StoreView
@@ -78,103 +78,6 @@ def root(
         typer.echo(f"seckill {version('seckill-engine')}")
     elif context.invoked_subcommand is None:
         typer.echo(context.get_help())
-
-
-@app.command(epilog=options.SIMULATE_EXAMPLES)
-def simulate(
-    stock: options.Stock = None,
-    skus: options.Skus = None,
-    limit_per_buyer: options.LimitPerBuyer = None,
-    buyers: options.Buyers = None,
-    orders_per_buyer: options.OrdersPerBuyer = None,
-    quantity: options.Quantity = None,
-    arrival: options.ArrivalOption = None,
-    seconds: options.Seconds = None,
-    popularity: options.Popularity = None,
-    duplicates: options.Duplicates = None,
-    hold_seconds: options.HoldSeconds = None,
-    pay_rate: options.PayRate = None,
-    late_payments: options.LatePayments = None,
-    cart_size: options.CartSize = None,
-    seed: options.Seed = None,
-    concurrency: options.Concurrency = 2_000,
-    config: options.Config = None,
-    store_url: options.StoreUrl = None,
-    batch_size: options.BatchSize = None,
-    batch_delay_ms: options.BatchDelay = None,
-    orders: options.Orders = None,
-    out: options.Out = None,
-    history: options.History = None,
-    strategies: options.Strategies = None,
-    repeats: options.Repeats = None,
-    redis_url: options.RedisUrl = None,
-    connections: options.Connections = None,
-    as_json: Annotated[
-        bool,
-        typer.Option(
-            "--json", help="Print run.json instead of tables.", rich_help_panel=options.FILES
-        ),
-    ] = False,
-) -> None:
-    """Run a flash sale on a real store, watch it, and prove the result.
-
-    Ends with an audit of every event; run.json in the folder of --out holds the figures.
-    Exit code 0: proven. 1: the proof or an order failed. 2: bad input. 130: stopped by Ctrl-C.
-    """
-    from loadtest.simulate_command import SimulateFlags, run_simulation
-
-    flags = SimulateFlags(
-        sale={
-            "seed": seed,
-            "buyers": buyers,
-            "orders_per_buyer": orders_per_buyer,
-            "skus": skus,
-            "stock": stock,
-            "quantity": quantity,
-            "arrival": arrival,
-            "seconds": seconds,
-            "popularity": popularity,
-            "duplicates": duplicates,
-            "limit_per_buyer": limit_per_buyer,
-            "hold_seconds": hold_seconds,
-            "pay_rate": pay_rate,
-            "late_payments": late_payments,
-            "cart_size": cart_size,
-        },
-        concurrency=concurrency,
-        config=config,
-        store_url=store_url,
-        batch_size=batch_size,
-        batch_delay_ms=batch_delay_ms,
-        orders=orders,
-        out=out,
-        history=history,
-        strategies=strategies,
-        repeats=repeats,
-        redis_url=redis_url,
-        connections=connections,
-    )
-    code = interruptible(lambda: run_simulation(flags, as_json=as_json))
-    if code:
-        raise typer.Exit(code)
-
-
-@app.command(epilog=options_compare.COMPARE_EXAMPLES)
-def compare(
-    results: options_compare.Results,
-    fail_below: options_compare.FailBelow = None,
-    as_json: AsJson = False,
-) -> None:
-    """Compare results: how many times faster than the first, and whether that is shown.
-
-    Exit code 0: compared. 1: below --fail-below, or the audit of a run failed. 2: bad input, or too
-    few repeats for --fail-below.
-    """
-    from loadtest.compare_command import run_compare
-
-    code = interruptible(lambda: run_compare(results, fail_below, as_json=as_json))
-    if code:
-        raise typer.Exit(code)
 
 
 @app.command()

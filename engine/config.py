@@ -58,12 +58,17 @@ class BatchSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     which a local disk takes in about 2 ms; larger batches gain nothing measurable and hold every
     buyer of the batch up longer. `delay_ms_max`: how long the first command of a batch may wait
     for others; 0 never waits: a batch is what arrived while the one before was being written.
+    `mode`: `fixed` keeps to these two; `adaptive` moves them by itself, so that an order is answered
+    within `latency_aim_ms` with as few transactions as that allows. `size_max` is then the most it may
+    choose, and `delay_ms_max` stays 0: half of the aim is the longest delay.
     `aggregates_max`: aggregates that share one transaction, so that a hot one cannot starve the
     others and a transaction stays bounded.
     """
 
     size_max: Annotated[int, Meta(ge=1, le=100_000)] = 8_190
     delay_ms_max: Annotated[float, Meta(ge=0, le=10_000)] = 0
+    mode: Literal["fixed", "adaptive"] = "fixed"
+    latency_aim_ms: Annotated[float, Meta(ge=1, le=10_000)] = 20
     aggregates_max: Annotated[int, Meta(ge=1, le=10_000)] = 256
 
 
@@ -261,6 +266,7 @@ def _check_relations(settings: Settings) -> Settings:
             "batch.delay_ms_max must be below queue.deadline_ms: a lonely command would always "
             f"miss its deadline ({settings.batch.delay_ms_max:g} >= {settings.queue.deadline_ms:,})"
         )
+    _check_adaptive(settings)
     query = settings.query_side
     if query.managers and query.orders == "off":
         raise ConfigError(
@@ -271,6 +277,23 @@ def _check_relations(settings: Settings) -> Settings:
         raise ConfigError('query_side: a store in memory keeps no inline read models; use "async"')
     _check_gate(settings.gate)
     return settings
+
+
+def _check_adaptive(settings: Settings) -> None:
+    batch = settings.batch
+    if batch.mode != "adaptive":
+        return
+    if batch.delay_ms_max:
+        raise ConfigError(
+            "batch.delay_ms_max must be 0 when batch.mode is adaptive: the delay follows from "
+            f"batch.latency_aim_ms (got {batch.delay_ms_max:g})"
+        )
+    if batch.latency_aim_ms >= settings.queue.deadline_ms:
+        raise ConfigError(
+            "batch.latency_aim_ms must be below queue.deadline_ms: an order that is answered within "
+            "the aim would miss its deadline "
+            f"({batch.latency_aim_ms:g} >= {settings.queue.deadline_ms:,})"
+        )
 
 
 def _check_gate(gate: GateSettings) -> None:

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from engine.config import Settings
 from engine.errors import ConfigError
+from loadtest.extras import check_installed
 from loadtest.http_driver import http_driver
 from loadtest.machine import Machine
 from loadtest.simulate import Plan, run_sale
@@ -70,11 +71,18 @@ def inproc_driver(experiment: Experiment) -> Driver:
     return drive
 
 
+def _locust_driver(experiment: Experiment) -> Driver:
+    check_installed()
+    from loadtest.locust_driver import locust_driver
+
+    return locust_driver(experiment)
+
+
 DRIVERS: Final[Mapping[DriverName, DriverKind]] = {
     "inproc": DriverKind(inproc_driver, 0.6),
     "http": DriverKind(http_driver, 1.2),
+    "locust": DriverKind(_locust_driver, 6.0),
 }
-"""`locust` has its name already and is not here yet."""
 
 
 def make_driver(experiment: Experiment) -> Driver:

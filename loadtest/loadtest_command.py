@@ -23,6 +23,7 @@ from loadtest.places import (
     default_directory,
     made_directory,
 )
+from loadtest.report import write_report
 from loadtest.results import RUN_FILE, Repeat, Run, write_run
 from loadtest.settings import WorkloadSettings, check_limit
 from loadtest.shop_client import ShopClient
@@ -75,12 +76,13 @@ def run_load_tests(flags: LoadTestFlags, *, as_json: bool) -> int:
         if len(outcomes) > 1:
             run = msgspec.structs.replace(run, repeats=[_repeat(each.run) for each in outcomes])
         write_run(test.directory, run)
+        page = write_report(test.directory)
     with printing() as console:
         if as_json:
             print_json(run)
         else:
             print_outcome(console, outcome, run, test)
-    _say(errors, f"written: {test.directory / RUN_FILE}")
+    _say(errors, f"written: {page} and {RUN_FILE}")
     return outcome.exit_code
 
 

@@ -20,7 +20,7 @@ from loadtest.summary import (
 def print_outcome(console: Console, outcome: LoadTestOutcome, run: Run, test: LoadTest) -> None:
     """Print everything a person wants to know about a load test."""
     console.print()
-    console.print(headline(outcome), style="bold", highlight=False)
+    console.print(headline(outcome), style="bold", highlight=False, soft_wrap=True)
     if len(run.repeats) > 1:
         rates = ", ".join(f"{each.throughput.durable_per_s:,.0f}" for each in run.repeats)
         console.print(

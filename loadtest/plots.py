@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 INCHES: Final = (8.0, 6.5)
 LINE, DOT, NAMED = "#1f5fa8", "#7fa7d1", "#c4511a"
-COLORS: Final = (LINE, NAMED, "#5b8c3a", "#777777")
+COLORS: Final = (
+    *(LINE, NAMED, "#5b8c3a", "#777777"),
+    *("#8a4fae", "#c9a227", "#1b9e9e", "#d0578e", "#3b3b3b"),
+)
 # The type of the keys changes with every version of the library.
 STYLE: Final[Any] = {
     "svg.hashsalt": "seckill",

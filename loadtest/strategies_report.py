@@ -113,7 +113,7 @@ def table_of(run: StrategiesRun) -> Table:
         name = column == "strategy"
         table.add_column(column, justify="left" if name else "right", no_wrap=name)
     for each in run.strategies:
-        table.add_row(*_cells(each, "\n"))
+        table.add_row(*cells_of(each, "\n"))
     return table
 
 
@@ -121,7 +121,7 @@ def write(run: StrategiesRun, directory: Path) -> None:
     """Write run.json and a README.md with the table. Raises ConfigError when it cannot."""
     on = f"{run.machine.line} Server, load generator and engine share the cores."
     how = (
-        "Medians of the repeats, with the 95 % interval of the bootstrap; run.json holds every one. "
+        "Medians of the repeats, with their 95 % interval; run.json holds every one. "
         "The same seeded orders for all; a baseline is stopped after "
         f"{run.config['seconds_max']:g} s. Every baseline was tried with pools of "
         f"{', '.join(map(str, run.config['connections_tried']))} connections in every "
@@ -132,12 +132,12 @@ def write(run: StrategiesRun, directory: Path) -> None:
         *("", on, "", how, ""),
         f"| {' | '.join(COLUMNS)} |",
         "|---" * len(COLUMNS) + "|",
-        *(f"| {' | '.join(_cells(each, ' '))} |" for each in run.strategies),
+        *(f"| {' | '.join(cells_of(each, ' '))} |" for each in run.strategies),
     ]
     write_run(directory, run, page)
 
 
-def _cells(each: StrategySummary, gap: str) -> list[str]:
+def cells_of(each: StrategySummary, gap: str) -> list[str]:
     """One row; `gap` stands between a median and its interval."""
     return [
         each.strategy,

@@ -32,7 +32,7 @@ RUNS: Final = "runs"
 def table_of(run: TuneRun) -> Table:
     """Return the experiment as a table for the terminal."""
     table = Table(title="Batch sizes", title_justify="left", box=None, pad_edge=False)
-    columns, rows = _tabulate(run, run.cells)
+    columns, rows = tabulate(run, run.cells)
     for number, column in enumerate(columns):
         whole = not number or column == COLUMNS[2]
         table.add_column(column, justify="right" if number else "left", no_wrap=whole)
@@ -145,7 +145,7 @@ def _concurrencies(run: TuneRun) -> list[int]:
     return list(dict.fromkeys(each.cell.concurrency for each in run.cells))
 
 
-def _tabulate(run: TuneRun, cells: Sequence[CellSummary]) -> tuple[list[str], list[list[str]]]:
+def tabulate(run: TuneRun, cells: Sequence[CellSummary]) -> tuple[list[str], list[list[str]]]:
     """Concurrency and number of runs are columns where they are not the same everywhere."""
     several = len(_concurrencies(run)) > 1
     unlike = len({len(each.repeats) for each in cells}) > 1
@@ -159,7 +159,7 @@ def _tabulate(run: TuneRun, cells: Sequence[CellSummary]) -> tuple[list[str], li
 
 
 def _markdown(run: TuneRun, cells: Sequence[CellSummary]) -> list[str]:
-    columns, rows = _tabulate(run, cells)
+    columns, rows = tabulate(run, cells)
     return [
         f"| {' | '.join(columns)} |",
         "|---" * len(columns) + "|",

@@ -19,6 +19,8 @@ VALUES = {
     "store.durability": ("'relaxed'", "relaxed"),
     "batch.size_max": ("50", 50),
     "batch.delay_ms_max": ("2.5", 2.5),
+    "batch.mode": ("'adaptive'", "adaptive"),
+    "batch.latency_aim_ms": ("7.5", 7.5),
     "batch.aggregates_max": ("7", 7),
     "queue.depth_max": ("10_000", 10_000),
     "queue.deadline_ms": ("900", 900),
@@ -133,6 +135,16 @@ def test_nothing_given_is_the_defaults() -> None:
         (["[store]", "partitions = 1025"], "store.partitions: Expected `int` <= 1024"),
         (["[batch]", "size_max = 70_000"], "must not be above queue.depth_max"),
         (["[batch]", "delay_ms_max = 10_000"], "must be below queue.deadline_ms"),
+        (["[batch]", "latency_aim_ms = 0.5"], "batch.latency_aim_ms: Expected `float` >= 1"),
+        (["[batch]", "mode = 'clever'"], "allowed: fixed, adaptive; got 'clever'"),
+        (
+            ["[batch]", "mode = 'adaptive'", "delay_ms_max = 5"],
+            "batch.delay_ms_max must be 0 when batch.mode is adaptive",
+        ),
+        (
+            ["[batch]", "mode = 'adaptive'", "latency_aim_ms = 10_000"],
+            "batch.latency_aim_ms must be below queue.deadline_ms",
+        ),
         (["[batch"], "is not valid TOML"),
     ],
 )

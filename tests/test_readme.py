@@ -150,7 +150,8 @@ def serving(step: Step, folder: Path, ports: tuple[str, ...]) -> Iterator[None]:
 def test_every_command_of_the_readme_runs_and_prints_what_it_shows(
     tmp_path: Path, mariadb_url: str
 ) -> None:
-    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    for name in ("configs", "loadtest"):
+        (tmp_path / name).symlink_to(ROOT / name)
     ports = (str(free_port()), str(free_port()))
     readme = README.replace(READERS_SERVER, mariadb_url)
     for readers, own in zip(READERS_PORTS, ports, strict=True):

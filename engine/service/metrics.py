@@ -84,6 +84,20 @@ class ServiceCollector(Collector):
             "Commands left in their queue when a batch closed, rounded down to a power of two",
             *(now.queue_depths, DEPTH_BOUNDS),
         )
+        size = GaugeMetricFamily(
+            "seckill_batch_size_bound",
+            "Commands of one aggregate that a batch may hold now",
+            labels=("partition",),
+        )
+        delay = GaugeMetricFamily(
+            "seckill_batch_delay_seconds_bound",
+            "Seconds the oldest command of a batch may wait for others now",
+            labels=("partition",),
+        )
+        for number, limits in enumerate(now.batch_limits):
+            size.add_metric((str(number),), limits.size_max)
+            delay.add_metric((str(number),), limits.delay_seconds_max)
+        yield from (size, delay)
         yield CounterMetricFamily(
             "seckill_transactions", "Transactions made durable", value=now.transactions
         )

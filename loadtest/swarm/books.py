@@ -8,7 +8,7 @@ last time, and add up there.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -228,6 +228,15 @@ def decode_histogram(encoded: str) -> HdrHistogram:
         return HdrHistogram.decode(encoded)
     except Exception as error:  # The library raises whatever its parser does.
         raise ValueError(f"not an HDR histogram: {error}") from error
+
+
+def add_up(encoded: Iterable[str]) -> HdrHistogram:
+    """One histogram of several encoded ones."""
+    total = new_histogram()
+    for each in encoded:
+        if each:
+            total.decode_and_add(each)
+    return total
 
 
 def _micros(seconds: float) -> int:

@@ -257,22 +257,28 @@ async def test_a_snapshot_saves_the_replay_and_is_never_trusted_when_damaged(dam
         )
 
 
-@given(seed=st.integers(0, 2**32), faults=st.floats(0, 0.6), restarts=st.integers(0, 3))
+@given(
+    seed=st.integers(0, 2**32),
+    faults=st.floats(0, 0.6),
+    restarts=st.integers(0, 3),
+    mode=st.sampled_from(["fixed", "adaptive"]),
+)
 def test_whatever_fails_the_store_holds_what_was_acknowledged(
-    seed: int, faults: float, restarts: int
+    seed: int, faults: float, restarts: int, mode: str
 ) -> None:
     """Random faults and restarts: each acknowledged id once, refused ones never, unknown 0 or 1."""
-    asyncio.run(_torture(seed, faults, restarts))
+    asyncio.run(_torture(seed, faults, restarts, mode))
 
 
-async def _torture(seed: int, faults: float, restarts: int) -> None:
+async def _torture(seed: int, faults: float, restarts: int, mode: str) -> None:
     rng = random.Random(seed)
     inner = MemoryStore(2)
     answers: dict[tuple[str, str], list[Outcome]] = {}
     clock = VirtualClock()
     for _ in range(restarts + 1):
         store = FaultyStore.seeded(inner, rng.randrange(2**32), faults)
-        async with running(store, clock, batch__size_max=rng.choice([1, 3, 100])) as side:
+        limits = {"batch__size_max": rng.choice([1, 3, 100]), "batch__mode": mode}
+        async with running(store, clock, **limits) as side:
             tasks = {}
             for _ in range(30):
                 key = (rng.choice("abc"), f"{rng.randrange(40)}")

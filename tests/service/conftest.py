@@ -6,30 +6,19 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page
 
-from engine.testing.mariadb_server import find_program
+from tests.browsers import CHROMIUM, browser
 from tests.servers import need
 from tests.service.browsing import OpenPage
 from tests.service.serving import Served, served
 
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+__all__ = ["browser"]
 
 REFUSED = re.compile(
     r"Failed to load resource: the server responded with a status of (401|404|409|503) "
 )
 """The browser notes every refused request; these the pages ask for on purpose."""
-
-expect.set_options(timeout=20_000)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    need(*CHROMIUM)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_program(*CHROMIUM))
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -69,6 +69,13 @@ async def test_the_counts_are_those_of_the_engine() -> None:
         assert samples["seckill_store_info", labels] == 1
 
 
+async def test_the_limits_of_batches_are_told_by_partition() -> None:
+    async with serving(batch__size_max=50, batch__delay_ms_max=5) as api:
+        _, samples = await scrape(api)
+        assert by(samples, "seckill_batch_size_bound") == {"0": 50}
+        assert by(samples, "seckill_batch_delay_seconds_bound") == {"0": 0.005}
+
+
 async def test_histograms_are_cumulative_and_count_every_batch() -> None:
     async with serving() as api:
         await sell(api)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 from engine.cqrs.command_side.mailbox import Mailbox, Slice
 from engine.cqrs.messages import Command
 
 CloseReason: TypeAlias = Literal["size", "delay", "idle"]
-"""`size`: full. `delay`: its oldest command waited long enough. `idle`: the writer was free."""
+"""`size`: full. `delay`: its oldest command waited long enough. `idle`: the writer was free, and nobody
+else was expected."""
+
+ROUNDING_SECONDS: Final = 1e-6
+"""A batch is due when its timer rings, whatever adding up its time and taking it apart again lost."""
 
 
 @dataclass(frozen=True)
@@ -18,12 +22,37 @@ class BatchLimits:
 
     `size_max` commands of one aggregate, at least 1. `delay_seconds_max` after the oldest queued
     command; 0 never waits, and the batch is what arrived while the writer was busy. `aggregates_max`
-    batches, one an aggregate, go into one transaction.
+    batches, one an aggregate, go into one transaction. `size_enough` queued commands end the delay
+    early: nobody else is expected.
     """
 
     size_max: int
     delay_seconds_max: float
     aggregates_max: int = 1
+    size_enough: int | None = None
+
+
+class Pacer(Protocol):
+    """Sets the limits of every round of one partition. `now` is seconds of the monotonic clock."""
+
+    def limits(self, waiting: int, aggregates: int, now: float) -> BatchLimits:
+        """The limits for `waiting` commands of so many `aggregates`; asked while no round runs."""
+
+    def round_over(self, commands: int, seconds: float, now: float, *, wrote: bool) -> None:
+        """A round of `commands` took `seconds`; `wrote` when all its events became durable."""
+
+
+class FixedPacer:
+    """The same limits always."""
+
+    def __init__(self, limits: BatchLimits) -> None:
+        self._limits = limits
+
+    def limits(self, waiting: int, aggregates: int, now: float) -> BatchLimits:  # noqa: ARG002
+        return self._limits
+
+    def round_over(self, commands: int, seconds: float, now: float, *, wrote: bool) -> None:
+        pass
 
 
 def close_reason(
@@ -37,6 +66,8 @@ def close_reason(
     if depth >= limits.size_max:
         return "size"
     if limits.delay_seconds_max <= 0 or draining:
+        return "idle"
+    if limits.size_enough is not None and depth >= limits.size_enough:
         return "idle"
     return "delay" if waited_seconds >= limits.delay_seconds_max else None
 
@@ -74,7 +105,7 @@ def close_batch(
         mailbox.depth -= stop - start
     if not mailbox.queue:
         return None
-    waited = now - mailbox.queue[0][0].queued_at
+    waited = now - mailbox.queue[0][0].queued_at + ROUNDING_SECONDS
     reason = close_reason(limits, mailbox.depth, waited, draining=draining)
     if reason is None:
         return None

@@ -9,10 +9,11 @@ from functools import partial
 from typing import Final
 
 from engine.clock import Clock
-from engine.config import Settings
+from engine.config import BatchSettings, Settings
 from engine.cqrs.aggregate import Registry
 from engine.cqrs.codec import Codec
-from engine.cqrs.command_side.batch import BatchLimits
+from engine.cqrs.command_side.adaptive import AdaptivePacer
+from engine.cqrs.command_side.batch import BatchLimits, FixedPacer, Pacer
 from engine.cqrs.command_side.command_bus import CommandBus, partition_of
 from engine.cqrs.command_side.commit import Committer
 from engine.cqrs.command_side.decide import Refusals
@@ -97,11 +98,7 @@ class CommandSide:
                 max(1, fitting),
                 store.commit_bytes_max,
             )
-        limits = BatchLimits(
-            max(1, min(settings.batch.size_max, fitting)),
-            settings.batch.delay_ms_max / 1_000,
-            settings.batch.aggregates_max,
-        )
+        size_max = max(1, min(settings.batch.size_max, fitting))
         live_rows = LiveRows()
 
         def committed(number: int, commits: Sequence[NewCommit]) -> None:
@@ -126,7 +123,7 @@ class CommandSide:
                     committer,
                     repository,
                     residents,
-                    limits,
+                    _make_pacer(settings.batch, size_max),
                     refusals,
                     clock,
                     counters,
@@ -149,6 +146,7 @@ class CommandSide:
             queue_depth=sum(each.queue_depth for each in self._partitions),
             residents=sum(each.resident is not None for each in mailboxes),
             halted=sum(each.halted is not None for each in mailboxes),
+            batch_limits=tuple(each.limits for each in self._partitions),
         )
 
     def count_refusals(
@@ -187,3 +185,10 @@ class CommandSide:
             for loop in self._loops:
                 loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
+
+
+def _make_pacer(batch: BatchSettings, size_max: int) -> Pacer:
+    """What paces one partition; `size_max` is what the store takes."""
+    if batch.mode == "adaptive":
+        return AdaptivePacer(size_max, batch.latency_aim_ms / 1_000, batch.aggregates_max)
+    return FixedPacer(BatchLimits(size_max, batch.delay_ms_max / 1_000, batch.aggregates_max))

@@ -16,7 +16,7 @@ from typing import Any, Final
 from engine.clock import Clock
 from engine.cqrs.aggregate import AggregateType
 from engine.cqrs.command_side.alarm import Alarm
-from engine.cqrs.command_side.batch import Batch, BatchLimits, close_batch
+from engine.cqrs.command_side.batch import Batch, Pacer, close_batch
 from engine.cqrs.command_side.commit import Committer
 from engine.cqrs.command_side.decide import Decision, Refusals, decide
 from engine.cqrs.command_side.expiry import expire_in_flight, expire_queued, next_deadline
@@ -50,8 +50,8 @@ CONFLICTS_MAX: Final = 5
 class Partition:
     """One writer for a fixed slice of the aggregates.
 
-    `queue_depth` is how many commands wait in all its mailboxes. `stopped` says why it takes no
-    more commands, None while it does.
+    `queue_depth` is how many commands wait in all its mailboxes, `limits` what bounds its batches
+    now. `stopped` says why it takes no more commands, None while it does.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Partition:
         committer: Committer,
         repository: Repository,
         residents: Residents,
-        limits: BatchLimits,
+        pacer: Pacer,
         refusals: Refusals,
         clock: Clock,
         counters: Counters,
@@ -71,7 +71,8 @@ class Partition:
         self._committer = committer
         self._repository = repository
         self._residents = residents
-        self._limits = limits
+        self._pacer = pacer
+        self.limits = pacer.limits(0, 0, clock.monotonic())
         self._refusals = refusals
         self._clock = clock
         self._counters = counters
@@ -93,12 +94,14 @@ class Partition:
         try:
             while (batches := await self._next_batches()) is not None:
                 self._in_flight = batches
+                began = self._clock.monotonic()
                 decided, commits = self._decide(await self._recall(batches))
                 left_out = await self._committer.write(commits) if commits else {}
                 self._publish(decided, left_out)
                 if commits:
                     self._committed([each for each in commits if each.stream not in left_out])
                 self._in_flight = ()
+                self._tell_pacer(batches, began, wrote=bool(commits) and not left_out)
                 await self._snapshot(decided)
                 self._residents.evict()
             await self._snapshot_at_closing()
@@ -165,11 +168,13 @@ class Partition:
         """Wait until a batch is due; None once drained."""
         while True:
             self._wake.clear()
+            now = self._clock.monotonic()
+            self.limits = self._pacer.limits(self.queue_depth, len(self._turns), now)
             if batches := self._close_batches():
                 return batches
             if self._draining and not self._turns and not self._loader.busy:
                 return None
-            self._batch_due.set(self._oldest_queued() + self._limits.delay_seconds_max)
+            self._batch_due.set(self._oldest_queued() + self.limits.delay_seconds_max)
             await self._wake.wait()
 
     def _close_batches(self) -> list[Batch]:
@@ -178,12 +183,12 @@ class Partition:
         batches: list[Batch] = []
         this_round, self._round = self._round, self._round + 1
         for _ in range(len(self._turns)):
-            if len(batches) == self._limits.aggregates_max:
+            if len(batches) == self.limits.aggregates_max:
                 break
             mailbox = self._turns.popleft()
             mailbox.has_turn = False
             before = mailbox.depth
-            batch = close_batch(mailbox, self._limits, now, draining=self._draining)
+            batch = close_batch(mailbox, self.limits, now, draining=self._draining)
             self.queue_depth -= before - mailbox.depth
             if batch is not None:
                 batch.rounds_waited = this_round - mailbox.turn_since
@@ -195,6 +200,10 @@ class Partition:
         if not batches:
             self._round = this_round
         return batches
+
+    def _tell_pacer(self, batches: list[Batch], began: float, *, wrote: bool) -> None:
+        commands, now = sum(len(each.commands) for each in batches), self._clock.monotonic()
+        self._pacer.round_over(commands, now - began, now, wrote=wrote)
 
     def _give_turn(self, mailbox: Mailbox, since: int | None = None) -> None:
         # Once in the round at most: a transaction holds at most one commit a stream.

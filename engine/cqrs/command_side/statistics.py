@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from engine.cqrs.command_side.batch import Batch, CloseReason
+from engine.cqrs.command_side.batch import Batch, BatchLimits, CloseReason
 from engine.cqrs.command_side.decide import Decision
 from engine.cqrs.command_side.refusal_counts import RefusalCounts
 
@@ -44,6 +44,7 @@ class Statistics(msgspec.Struct, frozen=True):
     conflicts       batches decided again because a stream had another version
     recoveries      unknown commit outcomes that were cleared up
     halted          aggregates stopped by a broken invariant now
+    batch_limits    what bounds the batches of each partition now
     """
 
     accepted: int
@@ -66,6 +67,7 @@ class Statistics(msgspec.Struct, frozen=True):
     conflicts: int
     recoveries: int
     halted: int
+    batch_limits: tuple[BatchLimits, ...] = ()
 
 
 class Counters:
@@ -109,7 +111,13 @@ class Counters:
                 *(name, aggregate_id, size, len(decision.events), refused, batch.reason, depth),
             )
 
-    def snapshot(self, queue_depth: int, residents: int, halted: int) -> Statistics:
+    def snapshot(
+        self,
+        queue_depth: int,
+        residents: int,
+        halted: int,
+        batch_limits: tuple[BatchLimits, ...] = (),
+    ) -> Statistics:
         return Statistics(
             accepted=self.accepted,
             rejected=dict(self.rejected),
@@ -134,4 +142,5 @@ class Counters:
             conflicts=self.conflicts,
             recoveries=self.recoveries,
             halted=halted,
+            batch_limits=batch_limits,
         )

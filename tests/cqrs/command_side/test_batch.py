@@ -67,3 +67,25 @@ async def test_a_mailbox_whose_callers_all_left_makes_no_batch() -> None:
     gone.future.cancel()
     assert close_batch(box, BatchLimits(10, 0.0), 0.0, draining=True) is None
     assert box.depth == 0
+
+
+@given(queued_at=st.floats(0, 1e6), delay=st.floats(0.001, 10), asked_after=st.floats(0, 0.001))
+async def test_a_batch_is_due_when_its_timer_rings(
+    queued_at: float, delay: float, asked_after: float
+) -> None:
+    # What the alarm does: the time is added up, taken apart into a wait, and added up again.
+    asked = queued_at + asked_after
+    rings = asked + ((queued_at + delay) - asked)
+    box = mailbox(request("1", queued_at=queued_at))
+    assert close_batch(box, BatchLimits(10, delay), rings, draining=False) is not None
+
+
+async def test_a_batch_does_not_wait_for_more_than_are_expected() -> None:
+    limits = BatchLimits(10, 1.0, size_enough=3)
+    box = mailbox(request("1"), request("2"))
+    assert close_batch(box, limits, 0.5, draining=False) is None
+    box.put(request("3"))
+    box.put(request("4"))
+    batch = close_batch(box, limits, 0.5, draining=False)
+    assert batch is not None
+    assert (batch.reason, len(batch.commands)) == ("idle", 4)

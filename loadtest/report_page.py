@@ -1,0 +1,88 @@
+"""What a report consists of, whatever was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from engine.config import Settings
+from loadtest.results import AuditResult
+
+
+class Plot(msgspec.Struct, frozen=True):
+    """An SVG, its file beside the page, and what is to be seen on it."""
+
+    file: str
+    caption: str
+    svg: bytes
+
+
+class Table(msgspec.Struct, frozen=True):
+    """Rows of text; those numbered in `chosen` stand out."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    chosen: Sequence[int] = ()
+
+
+class Section(msgspec.Struct, frozen=True):
+    """A heading with text, tables and plots, in this order."""
+
+    title: str
+    text: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    plots: Sequence[Plot] = ()
+
+
+class Report(msgspec.Struct, frozen=True):
+    """Everything but the machine and the settings. `failures` and `warnings` stand on top, in colour."""
+
+    title: str
+    headline: str
+    sections: Sequence[Section]
+    audit: str
+    failures: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+
+
+def flatten_config(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted key."""
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            found |= flatten_config(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
+
+
+def changed_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the engine that differ from its defaults."""
+    defaults = flatten_config(msgspec.to_builtins(Settings()))
+    return {
+        name: value
+        for name, value in settings.items()
+        if name in defaults and value != defaults[name] and not name.endswith(".url")
+    }
+
+
+def audit_sentence(audit: AuditResult) -> str:
+    """The proof in one sentence."""
+    if audit.ok:
+        return f"passed: {audit.checked_events:,} events replayed, nothing wrong"
+    return f"FAILED over {audit.checked_events:,} events: " + "; ".join(audit.findings[:5])
+
+
+def text_of(value: object) -> str:
+    """A setting as it is read."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.10g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(text_of, value))
+    return str(value) if value != "" else "(empty)"
