@@ -152,7 +152,7 @@ def test_only_a_sale_and_a_request_to_come_later_are_right_answers() -> None:
 
 
 IMPOSSIBLE = {
-    "locust": ({"driver": "locust"}, "--driver must be one of inproc, http, got 'locust'"),
+    "unknown": ({"driver": "wrk"}, "--driver must be one of inproc, http, locust, got 'wrk'"),
     "lists in the process": ({"list_size": 2}, "--list-size needs --driver http"),
     "memory": ({"driver": "http"}, "needs a store that can be audited"),
     "several SKUs": (
