@@ -18,6 +18,7 @@ from engine.terminal import print_json, printing
 from loadtest.drivers import DRIVERS, Driver, make_driver
 from loadtest.machine import source_commit
 from loadtest.places import check_directory, choose_store_url, default_directory, made_directory
+from loadtest.report import write_report
 from loadtest.results import PAGE_FILE, RUN_FILE, write_whole
 from loadtest.scratch import place_of
 from loadtest.settings import WorkloadSettings, check_limit
@@ -91,7 +92,7 @@ def run_tuning(flags: TuneFlags, *, as_json: bool) -> int:
                 )
             raise
         run = _result(experiment, found, journal.started_at, commit)
-        written = _write(run, directory)
+        written = [*_write(run, directory), write_report(directory).name]
     with printing() as console:
         if as_json:
             print_json(run)
