@@ -53,7 +53,7 @@ class CellRun(msgspec.Struct, frozen=True, kw_only=True):
     """One run of one cell. `size_mean` is orders a batch, rates are a second.
 
     `orders` were sold in all; every other figure but `checked_events` leaves the warm-up out.
-    `refused` orders were told to come again later.
+    `refused` orders had no answer in their time, or were told to come again later.
     """
 
     cell: Cell
