@@ -110,8 +110,8 @@ def test_a_store_that_holds_other_orders_than_were_answered_fails_the_run(
 ) -> None:
     real = http_processes.check_store
 
-    async def one_more(url: str, sold: int) -> int:
-        return await real(url, sold + 1)
+    async def one_more(url: str, sold_min: int, sold_max: int) -> int:
+        return await real(url, sold_min + 1, sold_max + 1)
 
     monkeypatch.setattr(http_driver, "check_store", one_more)
     trial = experiment(
