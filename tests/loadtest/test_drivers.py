@@ -124,7 +124,7 @@ def test_a_store_that_holds_other_orders_than_were_answered_fails_the_run(
 def test_an_order_that_was_refused_for_good_fails_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_processes, "STOCK", 50)
+    monkeypatch.setattr(http_processes, "STOCK", 2)
     trial = experiment(
         tmp_path, [cell(7, 4)], driver="http", seconds=0.2, **settings("sqlite:unused")
     )
