@@ -104,11 +104,20 @@ def test_a_second_without_an_answer_is_a_gap_and_no_zero(tmp_path: Path) -> None
 
 
 def test_stock_is_what_is_left_where_nothing_comes_back(tmp_path: Path) -> None:
-    final = msgspec.structs.replace(load_test(), payments=None)
-    page_of(tmp_path / "final", final)
-    page_of(tmp_path / "held", load_test())
-    assert "units left" in (tmp_path / "final" / "over-time.svg").read_text()
-    assert "units taken" in (tmp_path / "held" / "over-time.svg").read_text()
+    held = load_test()
+    new = msgspec.structs.replace(held.orders, accepted_before=0)
+    resumed = msgspec.structs.replace(held.orders, accepted_before=3)
+    runs = {
+        "final": msgspec.structs.replace(held, payments=None, orders=new),
+        "held": msgspec.structs.replace(held, orders=new),
+        "resumed": msgspec.structs.replace(held, payments=None, orders=resumed),
+    }
+    shown = {}
+    for name, run in runs.items():
+        page_of(tmp_path / name, run)
+        plot = (tmp_path / name / "over-time.svg").read_text()
+        shown[name] = re.findall("units (?:left|taken)", plot)
+    assert shown == {"final": ["units left"], "held": ["units taken"], "resumed": ["units taken"]}
 
 
 def test_a_failed_audit_and_a_run_stopped_early_stand_on_top(tmp_path: Path) -> None:
