@@ -28,6 +28,9 @@ WIDTH_INCHES: Final = 6.4
 LEGEND_CHARACTERS_MAX: Final = 70
 """What fits into one row above a plot."""
 
+NAME_CHARACTERS_MAX: Final = 40
+"""Of one name; a longer one leaves the plot no room."""
+
 # Names in a result are text: `$` begins no formula, and what cannot be parsed as one is no error.
 REPORT_STYLE: Final[Any] = {**STYLE, "text.parse_math": False}
 
@@ -237,6 +240,8 @@ def render(draw: Callable[[Figure], None], height_inches: float) -> bytes:
     with mpl.rc_context(REPORT_STYLE), warnings.catch_warnings():
         # Text stays text, so the reader's fonts count, and they may have what this one lacks.
         warnings.filterwarnings("ignore", message="Glyph ")
+        # Figures that nobody can have measured make an odd plot, and that is for its reader to see.
+        warnings.filterwarnings("ignore", category=RuntimeWarning)
         figure = Figure(figsize=(WIDTH_INCHES, height_inches), layout="constrained")
         draw(figure)
         buffer = io.BytesIO()
@@ -245,7 +250,8 @@ def render(draw: Callable[[Figure], None], height_inches: float) -> bytes:
 
 
 def text(name: str) -> str:
-    """A name as a label: no character that XML forbids, and none that hides it from a legend."""
+    """A name as a label: not too long, no character that XML forbids, none that hides it."""
+    name = name if len(name) <= NAME_CHARACTERS_MAX else f"{name[: NAME_CHARACTERS_MAX - 1]}…"
     shown = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in name)
     return f" {shown}" if shown.startswith("_") else shown
 

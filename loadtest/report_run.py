@@ -108,11 +108,12 @@ def _audit(audit: AuditResult) -> Table:
 
 
 def _timeline(run: Run) -> list[Section]:
-    if len(run.timeline) < 2:
+    timeline = [each for each in run.timeline if each.seconds > 0]
+    if len(timeline) < 2:
         return []
     caption = "Orders answered and sold a second, units of stock, and latency by the second of the answer."
     units = _units_at_start(run)
-    svg = over_the_run(run.timeline, units or 0, given_back=units is None)
+    svg = over_the_run(timeline, units or 0, given_back=units is None)
     return [Section("Over time", plots=[Plot("over-time.svg", caption, svg)])]
 
 
