@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -16,10 +17,17 @@ from loadtest.report_page import Report, changed_settings, flatten_config, text_
 from loadtest.report_run import report_run
 from loadtest.report_strategies import report_strategies
 from loadtest.report_tune import report_tune
-from loadtest.results import RUN_FILE, Run, write_whole
-from loadtest.strategies_report import StrategiesRun
+from loadtest.results import RUN_FILE, write_whole
 
 REPORT_FILE: Final = "report.html"
+BUILDERS: Final[dict[str, Callable[[Any], Report]]] = {
+    "simulate": report_run,
+    "locust": report_run,
+    "tune": report_tune,
+    "strategies": report_strategies,
+}
+"""Of the content of a report, by the kind of the result."""
+
 CAVEAT: Final = (
     "Load generator, engine and store shared this machine's cores, so the figures are of all three "
     "together; on other hardware, or with a client elsewhere, they differ. Ratios within one run say "
@@ -38,23 +46,26 @@ def write_report(place: Path, out: Path | None = None) -> Path:
         raise ConfigError(
             f"--out {out} is a folder; name a file, or leave it out for {REPORT_FILE}"
         )
-    report = build_report(run)
-    page = render(report, run)
+    try:
+        report = build_report(run)
+        page = render(report, run)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # The settings of a result are a free mapping, and its lists may be empty: a file that was
+        # not written by this program can be of the right type and still lack what is shown.
+        what = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"{place} lacks what a report of it needs ({what})") from error
+    path = out or directory / REPORT_FILE
+    # The page first: it holds the plots, and where it cannot be written nothing else is.
+    write_whole(path, page.encode(errors="replace"))
     for section in report.sections:
         for plot in section.plots:
             write_whole(directory / plot.file, plot.svg)
-    path = out or directory / REPORT_FILE
-    write_whole(path, page.encode())
     return path
 
 
 def build_report(run: Result) -> Report:
     """The content of a report, by the kind of result."""
-    if isinstance(run, Run):
-        return report_run(run)
-    if isinstance(run, StrategiesRun):
-        return report_strategies(run)
-    return report_tune(run)
+    return BUILDERS[run.kind](run)
 
 
 def render(report: Report, run: Result) -> str:

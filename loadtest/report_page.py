@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from engine.config import Settings
 from loadtest.results import AuditResult
+from loadtest.settings import WorkloadSettings
+
+NARROW_COLUMNS_MAX: Final = 3
+FINDINGS_SHOWN_MAX: Final = 5
 
 
 class Plot(msgspec.Struct, frozen=True):
@@ -20,11 +24,16 @@ class Plot(msgspec.Struct, frozen=True):
 
 
 class Table(msgspec.Struct, frozen=True):
-    """Rows of text; those numbered in `chosen` stand out."""
+    """Rows of text, in which a line may end; those numbered in `chosen` stand out."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     chosen: Sequence[int] = ()
+
+    @property
+    def narrow(self) -> bool:
+        """Names and a figure each: another table has room beside it."""
+        return len(self.columns) <= NARROW_COLUMNS_MAX
 
 
 class Section(msgspec.Struct, frozen=True):
@@ -59,12 +68,13 @@ def flatten_config(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any
 
 
 def changed_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the engine that differ from its defaults."""
-    defaults = flatten_config(msgspec.to_builtins(Settings()))
+    """Those of the engine and of the sale that differ from their defaults, and those without one."""
+    sale = msgspec.to_builtins(WorkloadSettings())
+    defaults = flatten_config({**msgspec.to_builtins(Settings()), "workload": sale})
     return {
         name: value
         for name, value in settings.items()
-        if name in defaults and value != defaults[name] and not name.endswith(".url")
+        if not (name in defaults and value == defaults[name]) and not name.endswith(".url")
     }
 
 
@@ -72,7 +82,10 @@ def audit_sentence(audit: AuditResult) -> str:
     """The proof in one sentence."""
     if audit.ok:
         return f"passed: {audit.checked_events:,} events replayed, nothing wrong"
-    return f"FAILED over {audit.checked_events:,} events: " + "; ".join(audit.findings[:5])
+    count = len(audit.findings)
+    shown = "; ".join(audit.findings[:FINDINGS_SHOWN_MAX])
+    more = f"; and {count - FINDINGS_SHOWN_MAX:,} more" if count > FINDINGS_SHOWN_MAX else ""
+    return f"FAILED over {audit.checked_events:,} events: {shown or 'see the figures'}{more}"
 
 
 def text_of(value: object) -> str:

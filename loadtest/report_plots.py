@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
@@ -20,7 +21,18 @@ if TYPE_CHECKING:
 COLORS: Final = ("#1f5fa8", "#c4511a", "#5b8c3a", "#7a4fa3", "#b8860b", "#0f8b8d", "#777777")
 MARKERS: Final = "osD^vP*"
 INK: Final = "#111111"
-WIDTH_INCHES: Final = 8.0
+GREY: Final = "#777777"
+WIDTH_INCHES: Final = 6.4
+"""Narrow, so that ten points can still be read when a phone shows all of it."""
+
+LEGEND_CHARACTERS_MAX: Final = 70
+"""What fits into one row above a plot."""
+
+NAME_CHARACTERS_MAX: Final = 40
+"""Of one name; a longer one leaves the plot no room."""
+
+# Names in a result are text: `$` begins no formula, and what cannot be parsed as one is no error.
+REPORT_STYLE: Final[Any] = {**STYLE, "text.parse_math": False}
 
 
 class Series(msgspec.Struct, frozen=True):
@@ -28,17 +40,6 @@ class Series(msgspec.Struct, frozen=True):
 
     name: str
     points: Mapping[float, Sequence[float]]
-
-
-class Place(msgspec.Struct, frozen=True):
-    """A setting by its throughput and latency; `group` chooses the colour."""
-
-    label: str
-    per_s: float
-    p50_ms: float
-    p99_ms: float
-    group: str
-    chosen: bool = False
 
 
 def lines(
@@ -63,115 +64,48 @@ def lines(
             )
             places = [x for x in xs for _ in each.points[x]]
             values = [value for x in xs for value in each.points[x]]
-            axis.scatter(
-                places,
-                values,
-                s=16,
-                marker=marker,
-                color=color,
-                alpha=0.65,
-                zorder=3,
-                label=each.name,
-            )
+            axis.scatter(places, values, s=16, marker=marker, color=color, alpha=0.65, zorder=3)
+            axis.plot([], [], color=color, marker=marker, markersize=4, label=text(each.name))
         for name, level in levels.items():
-            axis.axhline(level, color="#777777", linestyle="--", linewidth=1, label=name)
+            axis.axhline(level, color=GREY, linestyle="--", linewidth=1, label=text(name))
         for number, (name, (x, repeats)) in enumerate(named.items()):
-            marker = "D^v*"[number % 4]
-            beside = [x] * len(repeats)
             axis.scatter(
-                beside,
+                [x] * len(repeats),
                 repeats,
                 s=30,
-                marker=marker,
+                marker="D^vP"[number % 4],
                 facecolors="none",
                 edgecolors=INK,
-                label=name,
+                label=text(name),
                 zorder=4,
             )
-        ticks = sorted({x for each in series for x in each.points})
         axis.set_xscale("log")
-        axis.set_xticks(ticks, [f"{x:,g}" for x in ticks], fontsize=8)
+        ticks = sorted({x for each in series for x in each.points})
+        axis.set_xticks(ticks, _spaced(ticks), fontsize=8)
         axis.minorticks_off()
         axis.set_xlabel(x_label)
         axis.set_ylabel(y_label)
         _scale(axis, log=log_y)
         if len(series) + len(levels) + len(named) > 1:
-            _legend(axis)
+            legend(axis)
 
-    return _render(draw, 3.8)
-
-
-def latency_against_throughput(places: Sequence[Place]) -> bytes:
-    """Every setting twice: its p50 hollow, its p99 full, a thin line between them."""
-
-    def draw(figure: Figure) -> None:
-        axis = figure.subplots()
-        groups = list(dict.fromkeys(each.group for each in places))
-        for number, group in enumerate(groups):
-            color = COLORS[number % len(COLORS)]
-            ours = [each for each in places if each.group == group]
-            for each in ours:
-                axis.plot(
-                    [each.per_s] * 2,
-                    [each.p50_ms, each.p99_ms],
-                    color=color,
-                    linewidth=0.7,
-                    zorder=1,
-                )
-            xs = [each.per_s for each in ours]
-            axis.scatter(
-                xs, [each.p99_ms for each in ours], s=26, color=color, zorder=3, label=group
-            )
-            axis.scatter(
-                xs,
-                [each.p50_ms for each in ours],
-                s=22,
-                facecolors="white",
-                edgecolors=color,
-                zorder=3,
-            )
-        _label_places(axis, places)
-        axis.set_xlabel("durable orders/s, median (full: p99, hollow: p50)")
-        axis.set_ylabel("latency, ms")
-        axis.set_yscale("log")
-        axis.set_xlim(left=0)
-        axis.locator_params(axis="x", nbins=6)
-        _plain_ticks(axis)
-        axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
-        if len(groups) > 1:
-            _legend(axis)
-
-    return _render(draw, 4.6)
+    return render(draw, 3.6)
 
 
-LABELS_MAX: Final = 14
-"""Names on one plot; more of them cover each other, so only the extremes are named."""
+TICKS_RATIO_MIN: Final = 0.06
+"""Of the axis: as close as two numbers of five digits may stand."""
 
 
-def _label_places(axis: Axes, places: Sequence[Place]) -> None:
-    named = list(places)
-    if len(named) > LABELS_MAX:
-        ends = sorted(named, key=lambda each: each.per_s)
-        fast = sorted(named, key=lambda each: each.p99_ms)
-        named = [
-            each for each in named if each.chosen or each in (*ends[-4:], *ends[:2], *fast[:3])
-        ]
-    taken: list[tuple[float, float]] = []
-    most = max((each.per_s for each in places), default=1.0) or 1.0
-    for each in sorted(named, key=lambda each: (not each.chosen, -each.per_s)):
-        at = (each.per_s / most, math.log10(max(each.p99_ms, 1e-3)))
-        if any(abs(at[0] - x) < 0.11 and abs(at[1] - y) < 0.09 for x, y in taken):
-            continue  # It would be written over another one.
-        taken.append(at)
-        axis.annotate(
-            each.label,
-            (each.per_s, each.p99_ms),
-            textcoords="offset points",
-            xytext=(0, 6),
-            ha="right" if at[0] > 0.9 else "center",
-            fontsize=7.5,
-            fontweight="bold" if each.chosen else "normal",
-        )
+def _spaced(ticks: Sequence[float]) -> list[str]:
+    """The numbers of a logarithmic axis, without those that would touch the one before."""
+    span = math.log(ticks[-1] / ticks[0]) if len(ticks) > 1 else 1.0
+    found, last = [], -math.inf
+    for tick in ticks:
+        at = math.log(tick / ticks[0]) / span
+        fits = at - last > TICKS_RATIO_MIN
+        found.append(f"{tick:,g}" if fits else "")
+        last = at if fits else last
+    return found
 
 
 def heat_map(values: Mapping[tuple[float, float], float], x_label: str, y_label: str) -> bytes:
@@ -205,7 +139,10 @@ def heat_map(values: Mapping[tuple[float, float], float], x_label: str, y_label:
         bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
         bar.set_label("durable orders/s")
 
-    return _render(draw, 3.4)
+    return render(draw, 3.4)
+
+
+STALL_RATIO: Final = 50
 
 
 def over_the_run(timeline: Sequence[Second], units: int, *, given_back: bool) -> bytes:
@@ -243,11 +180,15 @@ def over_the_run(timeline: Sequence[Second], units: int, *, given_back: bool) ->
             )
         bottom.set_ylabel("latency, ms")
         bottom.set_xlabel("seconds")
+        figure.align_ylabels()
+        answered = [each for one in timeline for each in (one.p50_ms, one.p99_ms) if each]
+        # On a straight axis one stall would press all other seconds flat.
+        wide = bool(answered) and max(answered) > STALL_RATIO * min(answered)
         for axis in (top, middle, bottom):
-            _scale(axis, log=False)
-            _legend(axis)
+            _scale(axis, log=wide and axis is bottom)
+            legend(axis)
 
-    return _render(draw, 6.0)
+    return render(draw, 6.0)
 
 
 def bars(counts: Mapping[str, float], x_label: str, y_label: str) -> bytes:
@@ -260,7 +201,7 @@ def bars(counts: Mapping[str, float], x_label: str, y_label: str) -> bytes:
         axis.bar_label(
             found, [f"{value:,.0f}" for value in counts.values()], fontsize=7.5, padding=2
         )
-        axis.set_xticks(range(len(names)), names)
+        axis.set_xticks(range(len(names)), names, fontsize=8)
         axis.set_xlabel(x_label)
         axis.set_ylabel(y_label)
         axis.margins(y=0.12)
@@ -268,7 +209,7 @@ def bars(counts: Mapping[str, float], x_label: str, y_label: str) -> bytes:
         axis.grid(visible=False, axis="x")
         _scale(axis, log=False)
 
-    return _render(draw, 3.2)
+    return render(draw, 3.2)
 
 
 def dots(repeats: Mapping[str, Sequence[float]], x_label: str) -> bytes:
@@ -282,21 +223,25 @@ def dots(repeats: Mapping[str, Sequence[float]], x_label: str) -> bytes:
             axis.scatter(values, [row] * len(values), s=22, color=COLORS[0], alpha=0.65, zorder=3)
             if values:
                 axis.scatter([median(values)], [row], marker="|", s=260, color=COLORS[1], zorder=4)
-        axis.set_yticks(range(len(names)), names)
-        axis.invert_yaxis()
+        axis.set_yticks(range(len(names)), [text(name) for name in names])
         axis.set_ylim(len(names) - 0.4, -0.6)
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
         axis.set_xlabel(x_label)
 
-    return _render(draw, 0.9 + 0.42 * len(repeats))
+    return render(draw, 0.9 + 0.42 * len(repeats))
 
 
-def _render(draw: Callable[[Figure], None], height_inches: float) -> bytes:
+def render(draw: Callable[[Figure], None], height_inches: float) -> bytes:
+    """The figure that `draw` fills, as the bytes of an SVG file."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(REPORT_STYLE), warnings.catch_warnings():
+        # Text stays text, so the reader's fonts count, and they may have what this one lacks.
+        warnings.filterwarnings("ignore", message="Glyph ")
+        # Figures that nobody can have measured make an odd plot, and that is for its reader to see.
+        warnings.filterwarnings("ignore", category=RuntimeWarning)
         figure = Figure(figsize=(WIDTH_INCHES, height_inches), layout="constrained")
         draw(figure)
         buffer = io.BytesIO()
@@ -304,22 +249,49 @@ def _render(draw: Callable[[Figure], None], height_inches: float) -> bytes:
     return buffer.getvalue()
 
 
+def text(name: str) -> str:
+    """A name as a label: not too long, no character that XML forbids, none that hides it."""
+    name = name if len(name) <= NAME_CHARACTERS_MAX else f"{name[: NAME_CHARACTERS_MAX - 1]}…"
+    shown = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in name)
+    return f" {shown}" if shown.startswith("_") else shown
+
+
+FEW_DECADES: Final = 200
+"""The ends of an axis with so few powers of ten that 2 and 5 of each are numbered too."""
+
+
+def plain_ticks(axis: Axes) -> None:
+    """Numbers with separators of thousands instead of powers of ten, a few on every axis."""
+    from matplotlib.ticker import LogLocator
+
+    formatter: Any = lambda value, _: f"{value:,.10g}"  # noqa: E731 -- matplotlib types it as a class
+    axis.yaxis.set_major_formatter(formatter)
+    low, high = axis.get_ylim()
+    if axis.get_yscale() == "log":
+        if high / low < FEW_DECADES:
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_minor_formatter(lambda *_: "")
+
+
+def legend(axis: Axes) -> None:
+    """Above the plot: over it a legend hides what it explains, and beside it there is no room."""
+    handles, names = axis.get_legend_handles_labels()
+    longest = max(map(len, names)) + 6
+    axis.legend(
+        handles,
+        names,
+        frameon=False,
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        ncols=max(1, min(len(names), LEGEND_CHARACTERS_MAX // longest)),
+        fontsize=8,
+        borderaxespad=0.2,
+    )
+
+
 def _scale(axis: Axes, *, log: bool) -> None:
     if log:
         axis.set_yscale("log")
     else:
         axis.set_ylim(bottom=0)
-    _plain_ticks(axis)
-
-
-def _plain_ticks(axis: Axes) -> None:
-    formatter: Any = lambda value, _: f"{value:,.10g}"  # noqa: E731 -- matplotlib types it as a class
-    axis.yaxis.set_major_formatter(formatter)
-    low, high = axis.get_ylim()
-    within_a_decade = low > 0 and high / low < 10
-    axis.yaxis.set_minor_formatter(formatter if within_a_decade else (lambda *_: ""))
-
-
-def _legend(axis: Axes) -> None:
-    # Beside the plot: over it a legend hides what it explains.
-    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
+    plain_ticks(axis)

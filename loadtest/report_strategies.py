@@ -31,7 +31,7 @@ def report_strategies(run: StrategiesRun) -> Report:
     sections = [
         Section(
             "Throughput",
-            tables=[Table(COLUMNS, [cells_of(each, " ") for each in run.strategies])],
+            tables=[Table(COLUMNS, [cells_of(each, "\n") for each in run.strategies])],
             plots=[
                 Plot(
                     "strategies.svg",
@@ -52,6 +52,7 @@ def report_strategies(run: StrategiesRun) -> Report:
                 if best.ratio and best.strategy != "row-lock"
                 else "."
             )
+            + (" The check FAILED." if wrong else " Nothing was oversold or lost.")
         ),
         sections=sections,
         audit="every run was checked for oversold units and lost orders"

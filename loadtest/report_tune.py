@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from loadtest.report_latency_plot import NAMES_MAX, Place, latency_against_throughput
 from loadtest.report_page import Plot, Report, Section, Table
-from loadtest.report_plots import Place, Series, heat_map, latency_against_throughput, lines
+from loadtest.report_plots import Series, heat_map, lines
 from loadtest.tune_page import tabulate
 from loadtest.tune_report import CellSummary, TuneRun
 from loadtest.tune_words import sentences
@@ -33,7 +34,7 @@ def report_tune(run: TuneRun) -> Report:
     sections = [Section("Recommendation", sentences(run))] if chosen is not None else []
     sections += [
         Section("Throughput by batch size", plots=_by_size(run.cells)),
-        Section("Latency against throughput", plots=[_against(run.cells, label)]),
+        Section("Latency against throughput", plots=_against(run.cells, label)),
     ]
     if maps := _maps(run.cells):
         sections.append(Section("Size and delay", plots=maps))
@@ -44,7 +45,7 @@ def report_tune(run: TuneRun) -> Report:
     runs = sum(len(each.repeats) for each in (*run.cells, *run.confirmed))
     return Report(
         title=f"Batch settings, {run.started_at[:16].replace('T', ' ')} UTC",
-        headline=headline,
+        headline=f"{headline} All {runs:,} runs passed their audits.",
         sections=sections,
         audit=f"all {runs:,} runs passed: {run.checked_events:,} events replayed, nothing wrong",
     )
@@ -81,20 +82,40 @@ def _by_size(cells: Sequence[CellSummary]) -> list[Plot]:
     return plots
 
 
-def _against(cells: Sequence[CellSummary], label: str) -> Plot:
-    places = [
-        Place(
-            each.cell.label,
-            each.durable_per_s.median,
-            each.p50_ms,
-            each.p99_ms,
-            f"{each.cell.concurrency:,} in flight",
-            each.cell.label == label,
+def _against(cells: Sequence[CellSummary], label: str) -> list[Plot]:
+    """Every setting, at each concurrency a plot; the colour tells the delay."""
+    plots = []
+    for at in _concurrencies(cells):
+        ours = [each for each in cells if each.cell.concurrency == at]
+        delays = {each.cell.batch.delay_ms_max for each in ours if not each.cell.named}
+        places = [_place(each, label, delay_in_colour=len(delays) > 1) for each in ours]
+        caption = (
+            f"{at:,} in flight, medians: further right is faster, further down is sooner answered."
         )
-        for each in cells
-    ]
-    caption = "Medians of every setting: further right is faster, further down is sooner answered."
-    return Plot(f"latency{SVG}", caption, latency_against_throughput(places))
+        if len(ours) > NAMES_MAX:
+            caption += " Only those are named to which none is both faster and sooner."
+        elif len(delays) > 1:
+            caption += " A number is the batch size."
+        plots.append(Plot(f"latency-{at}{SVG}", caption, latency_against_throughput(places)))
+    return plots
+
+
+def _place(each: CellSummary, label: str, *, delay_in_colour: bool) -> Place:
+    batch = each.cell.batch
+    if each.cell.named:
+        name, group = each.cell.label, "named settings"
+    elif delay_in_colour:
+        name, group = f"{batch.size_max:,}", f"delay {batch.delay_ms_max:g} ms"
+    else:
+        name, group = each.cell.label, "batch sizes"
+    return Place(
+        name,
+        each.durable_per_s.median,
+        each.p50_ms,
+        each.p99_ms,
+        group,
+        each.cell.label == label,
+    )
 
 
 def _maps(cells: Sequence[CellSummary]) -> list[Plot]:

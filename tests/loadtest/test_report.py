@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+import zipfile
 from pathlib import Path
 
 import msgspec
 import pytest
+from hatchling.builders.wheel import WheelBuilder
 
 from engine.errors import ConfigError
-from loadtest.report import REPORT_FILE, write_report
-from loadtest.results import AuditResult, Second
+from loadtest.reading import TYPES
+from loadtest.report import BUILDERS, REPORT_FILE, write_report
+from loadtest.results import AuditResult, Repeat, Second
 from tests.architecture.source_tree import ROOT
 from tests.loadtest.results_to_report import comparison, experiment, load_test, written
 from tests.shell import Shell
@@ -104,11 +108,20 @@ def test_a_second_without_an_answer_is_a_gap_and_no_zero(tmp_path: Path) -> None
 
 
 def test_stock_is_what_is_left_where_nothing_comes_back(tmp_path: Path) -> None:
-    final = msgspec.structs.replace(load_test(), payments=None)
-    page_of(tmp_path / "final", final)
-    page_of(tmp_path / "held", load_test())
-    assert "units left" in (tmp_path / "final" / "over-time.svg").read_text()
-    assert "units taken" in (tmp_path / "held" / "over-time.svg").read_text()
+    held = load_test()
+    new = msgspec.structs.replace(held.orders, accepted_before=0)
+    resumed = msgspec.structs.replace(held.orders, accepted_before=3)
+    runs = {
+        "final": msgspec.structs.replace(held, payments=None, orders=new),
+        "held": msgspec.structs.replace(held, orders=new),
+        "resumed": msgspec.structs.replace(held, payments=None, orders=resumed),
+    }
+    shown = {}
+    for name, run in runs.items():
+        page_of(tmp_path / name, run)
+        plot = (tmp_path / name / "over-time.svg").read_text()
+        shown[name] = re.findall("units (?:left|taken)", plot)
+    assert shown == {"final": ["units left"], "held": ["units taken"], "resumed": ["units taken"]}
 
 
 def test_a_failed_audit_and_a_run_stopped_early_stand_on_top(tmp_path: Path) -> None:
@@ -187,6 +200,85 @@ def test_what_is_no_result_is_refused_and_nothing_is_written(
     assert shell.run("report", "run") == 2
     assert says in shell.err
     assert [each.name for each in folder.iterdir()] == (["run.json"] if content is not None else [])
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "value"),
+    [
+        ("load test", ("config", "workload"), "none"),
+        ("experiment", ("cells",), []),
+        ("experiment", ("cells", 0, "repeats"), []),
+        ("strategies", ("strategies",), []),
+        ("strategies", ("config", "workload"), None),
+    ],
+)
+def test_a_result_that_lacks_what_is_shown_is_refused_or_shown_without(
+    shell: Shell, kind: str, path: tuple[str | int, ...], value: object
+) -> None:
+    written(shell.folder / "run", RESULTS[kind])
+    file = shell.folder / "run" / "run.json"
+    changed = json.loads(file.read_text())
+    at = changed
+    for name in path[:-1]:
+        at = at[name]
+    at[path[-1]] = value
+    file.write_text(json.dumps(changed))
+    code = shell.run("report", "run")
+    pages = (shell.folder / "run").glob("*.*ml")
+    assert (code, shell.err.startswith("error: ")) in {(0, False), (2, True)}
+    assert bool(list(pages)) == (code == 0)
+
+
+def test_where_the_page_cannot_be_written_no_plot_is(shell: Shell) -> None:
+    written(shell.folder / "run", load_test())
+    (shell.folder / "file").touch()
+    assert shell.run("report", "run", "--out", "file/page.html") == 2
+    assert [each.name for each in (shell.folder / "run").iterdir()] == ["run.json"]
+
+
+def test_a_failed_audit_of_another_repeat_stands_on_top_too(tmp_path: Path) -> None:
+    run = load_test()
+    wrong = AuditResult(False, 0, 1, 0, 0, 12, ("order 7 is lost",))
+    repeats = [
+        Repeat(run.throughput, run.latency_ms, run.orders, each) for each in (run.audit, wrong)
+    ]
+    page = page_of(tmp_path, msgspec.structs.replace(run, repeats=repeats))
+    assert re.search(
+        r'<div class="banner bad"[^>]*>Repeat 2: the audit FAILED[^<]*order 7 is lost', page
+    )
+    assert "audit FAILED." in page
+
+
+def test_a_finding_too_many_is_counted(tmp_path: Path) -> None:
+    found = AuditResult(False, 9, 0, 0, 0, 12, tuple(f"finding {n}" for n in range(9)))
+    page = page_of(tmp_path, msgspec.structs.replace(load_test(), audit=found))
+    assert "finding 4; and 4 more" in page
+    assert "finding 5" not in page
+
+
+def test_what_was_asked_of_the_sale_is_among_the_settings_first_read(tmp_path: Path) -> None:
+    page = page_of(tmp_path, load_test())
+    changed = page[page.index("differ from the defaults") : page.index("<summary>")]
+    assert "<dt>workload.stock</dt><dd>50,000</dd>" in changed
+    assert "<dt>concurrency</dt>" in changed, "it has no default, so it is always said"
+    assert "workload.seed" not in changed, "1 is the default"
+
+
+def test_every_kind_that_can_be_read_can_be_shown() -> None:
+    assert set(BUILDERS) == set(TYPES)
+
+
+def test_the_template_is_in_the_wheel(tmp_path: Path) -> None:
+    # Built from a copy: the builder may leave files beside what it reads.
+    for name in ("pyproject.toml", "README.md", "LICENSE", "schema.sql"):
+        shutil.copy(ROOT / name, tmp_path)
+    for name in ("engine", "loadtest"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
+    [wheel] = WheelBuilder(str(tmp_path)).build(
+        directory=str(tmp_path / "dist"), versions=["standard"]
+    )
+    assert "loadtest/templates/report.html" in zipfile.ZipFile(wheel).namelist()
 
 
 def test_a_page_that_would_replace_a_folder_is_refused(tmp_path: Path) -> None:
