@@ -101,7 +101,8 @@ class Batches(msgspec.Struct, frozen=True):
     waited_p99: int | None = None
     waited_max: int | None = None
     by_size: dict[int, int] | None = None
-    """Batches by size, each counted at the least power of two that holds it."""
+    """Batches by size, each counted at an upper bound of it: a power of two, or of a running server
+    the bounds of its /metrics, which are then those of `size_p50` and `size_max` as well."""
 
 
 class AuditResult(msgspec.Struct, frozen=True):
