@@ -207,7 +207,13 @@ def batches_text(batches: Batches) -> RenderableType:
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for number, name in enumerate(columns):
-        table.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
+        # Figures are never broken: what does not fit beside something else stands below it.
+        table.add_column(
+            name,
+            justify="left" if number == 0 else "right",
+            overflow="fold",
+            no_wrap=number > 0 or name.startswith("p"),
+        )
     return table
 
 

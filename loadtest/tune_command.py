@@ -97,7 +97,7 @@ def run_tuning(flags: TuneFlags, *, as_json: bool) -> int:
         if as_json:
             print_json(run)
         else:
-            console.print(table_of(run))
+            console.print(table_of(run, console.width))
             for each in sentences(run):
                 console.print()
                 console.print(each, markup=False, highlight=False)
@@ -251,11 +251,11 @@ def fingerprint(experiment: Experiment, commit: str) -> dict[str, Any]:
     """
     return {
         "commit": commit,
-        "settings": [
-            {**msgspec.to_builtins(each.batch), "named": each.named}
+        # By their labels, so that what differs can be named.
+        "settings": {
+            each.label: msgspec.to_builtins(each.batch)
             for each in experiment.cells_of(experiment.labels)
-            if each.concurrency == experiment.concurrencies[0]
-        ],
+        },
         "store_place": place_of(experiment.settings.store.url),
         "seed": experiment.seed,
         **experiment.describe(),

@@ -156,6 +156,7 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _show(value: Any) -> str:
     text = msgspec.json.encode(value).decode()
+    text = "nothing" if value is None else text
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

@@ -53,7 +53,9 @@ def _beside(run: TuneRun, chosen: Recommendation) -> str:
             "ahead, and that may be chance."
         )
     if chosen.not_told_from:
-        return f"It cannot be told from: {'; '.join(chosen.not_told_from)}."
+        default = any(each.startswith("default ") for each in chosen.not_told_from)
+        stay = " So nothing here is a reason to leave the default." if default else ""
+        return f"It cannot be told from: {'; '.join(chosen.not_told_from)}.{stay}"
     limit = chosen.p99_ms_max
     cells, runs = (
         [each.cell for each in run.cells],
