@@ -51,7 +51,7 @@ class Shopper(FastHttpUser):
                 case Again(pause) | InDoubt(pause):
                     self.crowd.books.outcomes.retried += 1
                     in_doubt = in_doubt or isinstance(verdict, InDoubt)
-                    self.crowd.pause(pause)
+                    self.crowd.pause(pause, in_doubt=in_doubt)
                 case _:
                     return verdict
             if self.crowd.stopping and not in_doubt:
@@ -92,11 +92,14 @@ class Buyer(Shopper):
             return self.calls.reserve(order, token, late_ms)
 
         try:
-            verdict = Broken("no purchase token") if token == "" else self.settle(send)
+            verdict = Broken("no purchase token") if token == "" else self.ask(send)
         finally:
             # Also when the user is killed: what was sent may have arrived.
             note(crowd, order, due, verdict)
         return verdict
+
+    def ask(self, send: Callable[[bool], Verdict]) -> Verdict:
+        return self.settle(send)
 
     def pay_or_leave(self, order: Order, reservation_id: str) -> None:
         """Think it over, then pay, or never come back: the units are given back by the engine."""
@@ -140,22 +143,31 @@ class Impatient(Buyer):
             return
         order, due = found
         token = self.token_for(order)
-        second = gevent.spawn_later(IMPATIENCE_SECONDS, self.repeat, order, token)
+        self.first: Verdict | None = None
+        self.second = gevent.spawn_later(IMPATIENCE_SECONDS, self.repeat, order, token)
         try:
             verdict = self.reserve(order, due, token)
-            again = second.get()
+            again = self.second.get()
         finally:
-            second.kill()
+            self.second.kill()
         # Only two definite answers can be compared.
-        if isinstance(verdict, Accepted | Refused) and isinstance(again, Accepted | Refused):
+        if is_definite(self.first) and is_definite(again):
             books = self.crowd.books
             books.sent(self.crowd.now)
-            if again == verdict:
+            if again == self.first:
                 books.repeated(self.crowd.now, due)
             else:
-                books.fail(f"order {order.command_id}: {verdict}, and {again} when repeated")
+                books.fail(f"order {order.command_id}: {self.first}, and {again} when repeated")
         if isinstance(verdict, Accepted) and verdict.held:
             self.pay_or_leave(order, verdict.id)
+
+    def ask(self, send: Callable[[bool], Verdict]) -> Verdict:
+        self.first = self.settle(send)
+        if is_definite(self.first):
+            return self.first
+        # It is one order: what the repeat was answered is its answer too.
+        again: Verdict = self.second.get()
+        return again if is_definite(again) or isinstance(again, InDoubt) else self.first
 
     def repeat(self, order: Order, token: str | None) -> Verdict:
         return self.settle(lambda _: self.calls.reserve(order, token))
@@ -203,8 +215,8 @@ class ListBuyer(Shopper):
                 each for each in waiting if isinstance(verdicts[each.command_id], Again | InDoubt)
             ]
             self.crowd.books.outcomes.retried += len(waiting)
-            self.crowd.pause(max(each.after_seconds for each in unsure))
             doubts = any(isinstance(verdicts[each.command_id], InDoubt) for each in waiting)
+            self.crowd.pause(max(each.after_seconds for each in unsure), in_doubt=doubts)
             if self.crowd.stopping and not doubts:
                 return
 
@@ -230,6 +242,10 @@ class Reader(Shopper):
     def read(self, path: str, name: str) -> None:
         if not self.crowd.stopping:
             self.calls.read(path, name)
+
+
+def is_definite(verdict: Verdict | None) -> bool:
+    return isinstance(verdict, Accepted | Refused)
 
 
 def note(crowd: Crowd, order: Order, due: float, verdict: Verdict | None) -> None:
