@@ -61,19 +61,13 @@ class Shopper(FastHttpUser):
         return InDoubt(0) if in_doubt and isinstance(verdict, Again) else verdict
 
 
-class Buyer(Shopper):
-    """One order a request, and the whole life: token, reserve, pay or leave."""
+class OneOrder(Shopper):
+    """The whole life of an order: token, reserve, pay or leave.
 
-    weight = 8
+    What inherits from it has one task: Locust adds the tasks of all base classes together.
+    """
 
-    @task
-    def buy(self) -> None:
-        if (found := self.order()) is None:
-            return
-        order, due = found
-        verdict = self.reserve(order, due, self.token_for(order))
-        if isinstance(verdict, Accepted) and verdict.held:
-            self.pay_or_leave(order, verdict.id)
+    abstract = True
 
     def token_for(self, order: Order) -> str | None:
         plan = self.crowd.plan
@@ -129,7 +123,22 @@ class Buyer(Shopper):
                         books.note(f"payment of {reservation_id}: {verdict.what}")
 
 
-class Impatient(Buyer):
+class Buyer(OneOrder):
+    """One order a request."""
+
+    weight = 8
+
+    @task
+    def buy(self) -> None:
+        if (found := self.order()) is None:
+            return
+        order, due = found
+        verdict = self.reserve(order, due, self.token_for(order))
+        if isinstance(verdict, Accepted) and verdict.held:
+            self.pay_or_leave(order, verdict.id)
+
+
+class Impatient(OneOrder):
     """Sends every order twice, the second time before the first is answered.
 
     Both must get the same answer.
