@@ -92,7 +92,12 @@ class Calls:
         with self._send(
             "POST", f"{admin_url}/v1/admin/tokens", "token", body, _bearer(admin_secret)
         ) as reply:
-            return _decode(reply, _Token, _Token("")).token if reply.status_code == 200 else ""
+            found: str = _decode(reply, _Token, _Token("")).token
+            if found:
+                reply.success()
+            else:
+                reply.failure(f"{reply.status_code or 'no reply'}, no token")
+            return found
 
     def reserve(self, order: Order, token: str | None, due_ms: float | None = None) -> Verdict:
         """`token` instead of buyer and key, when there is one. `due_ms`: how late this is sent already."""

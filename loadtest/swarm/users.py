@@ -16,6 +16,8 @@ from loadtest.swarm.orders import Order
 ATTEMPTS_MAX: Final = 50
 """Sendings of one order before it is given up; with the server's usual hint that is 5 seconds."""
 
+NO_TOKEN: Final = Broken("no purchase token")
+
 IMPATIENCE_SECONDS: Final = 0.01
 READ_PAUSE_SECONDS: Final = 0.05
 """A page that polls 20 times a second is already a bad one."""
@@ -86,7 +88,7 @@ class OneOrder(Shopper):
             return self.calls.reserve(order, token, late_ms)
 
         try:
-            verdict = Broken("no purchase token") if token == "" else self.ask(send)
+            verdict = NO_TOKEN if token == "" else self.ask(send)
         finally:
             # Also when the user is killed: what was sent may have arrived.
             note(crowd, order, due, verdict)
@@ -179,6 +181,8 @@ class Impatient(OneOrder):
         return again if is_definite(again) or isinstance(again, InDoubt) else self.first
 
     def repeat(self, order: Order, token: str | None) -> Verdict:
+        if token == "":
+            return NO_TOKEN
         return self.settle(lambda _: self.calls.reserve(order, token))
 
 

@@ -213,7 +213,7 @@ def test_buyers_ask_for_a_token_and_order_with_it_alone(tmp_path: Path) -> None:
             tokens.append(asked.body)
             if len(tokens) == 3:
                 return Answer(500, {})
-            return Answer(200, {"token": f"v1.{asked.body['buyer']}.{len(tokens)}"})
+            return Answer(201, {"token": f"v1.{asked.body['buyer']}.{len(tokens)}"})
         if asked.path.endswith("/confirm"):
             return Answer(200, {"id": "x"})
         return AGAIN if asked.times == 1 else sold(asked, held=True)
