@@ -17,7 +17,6 @@ from loadtest.locust_progress import show_load
 from loadtest.locust_run import LoadTest, LoadTestOutcome, run_load_test
 from loadtest.locust_summary import print_outcome
 from loadtest.places import (
-    STORE_FILE,
     check_directory,
     choose_store_url,
     default_directory,
@@ -161,11 +160,17 @@ def _settings(flags: LoadTestFlags, directory: Path) -> tuple[Settings, bool]:
     # The server runs in the folder of the results, so a relative path must not depend on where.
     url = choose_store_url(flags.store_url, flags.config, found, directory)
     kind, _, path = url.partition(":")
+    if kind not in ("sqlite", "mysql", "memory"):
+        # Not shown: it may have a password in it.
+        raise ConfigError("--store-url must be sqlite:PATH or mysql://user:password@host:port/database")
     if kind == "sqlite":
         url = f"sqlite:{Path(path).absolute()}"
+        folder = Path(path).absolute().parent
+        if not folder.is_dir() and folder != directory.absolute():
+            raise ConfigError(f"--store-url {path}: there is no folder {folder}")
     keep = flags.repeats == 1 and kind == "sqlite"
-    if keep and Path(path).exists() and Path(path).name != STORE_FILE:
-        raise ConfigError(f"--store-url {path} is there already; a load test needs a new file")
+    if keep and Path(path).exists():
+        raise ConfigError(f"{path} is there already; a load test needs a new file for its store")
     if kind == "memory":
         raise ConfigError("a store in memory is gone with its server and could not be audited")
     return load_settings(flags.config, {**overrides, "store.url": url}), keep

@@ -83,11 +83,11 @@ class LoadTestOutcome(msgspec.Struct, frozen=True):
     def exit_code(self) -> int:
         """0: proven, and every order has a definite answer. 130: stopped by Ctrl-C. Else 1."""
         orders = self.run.orders
-        if not self.run.audit.ok or orders.failed or not orders.offered:
+        if not self.run.audit.ok or orders.failed:
             return 1
         if self.run.stopped_early:
             return 130
-        return 1 if orders.unknown else 0
+        return 1 if orders.unknown or not orders.offered else 0
 
 
 class _Measured(msgspec.Struct, frozen=True):

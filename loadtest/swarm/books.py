@@ -97,6 +97,10 @@ class Page(msgspec.Struct):
     last_at: float | None = None
 
 
+def empty_page() -> Page:
+    return Page(outcomes=Outcomes(), histograms={}, seconds={}, samples=[])
+
+
 class _Moment:
     __slots__ = ("accepted", "decided", "latency", "units")
 

@@ -90,9 +90,12 @@ class Crowd:
             return None
         return due
 
-    def pause(self, seconds: float) -> None:
-        """Wait, but no longer than until the run is stopped."""
-        self._stopping.wait(seconds)
+    def pause(self, seconds: float, *, in_doubt: bool = False) -> None:
+        """Wait, but no longer than until the run is stopped, unless an answer is still to come."""
+        if in_doubt:
+            gevent.sleep(seconds)
+        else:
+            self._stopping.wait(seconds)
 
     def idle(self) -> None:
         """For a user who has nothing more to do."""
