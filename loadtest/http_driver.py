@@ -112,13 +112,15 @@ async def _measure(
         store = (await asyncio.to_thread(shop.about)).store
         generator = Generator(server.public)
         await generator.connect(cell.concurrency)
-        async with asyncio.TaskGroup() as group:
-            warm = group.create_task(_read_after(warmup, shop))
+        warm = asyncio.create_task(_read_after(warmup, shop))
+        try:
             load = await generator.closed_loop(
                 requests, cell.concurrency, warmup + experiment.seconds
             )
-        batches = batches_between(warm.result(), await asyncio.to_thread(shop.batches))
-        generator.close()
+            batches = batches_between(await warm, await asyncio.to_thread(shop.batches))
+        finally:
+            warm.cancel()
+            generator.close()
     sold, in_doubt = load.orders[201], load.orders[202] + load.orders["202"]
     if wrong := wrong_answers(load.orders):
         raise WrongAnswer(f"orders were answered by status: {wrong}")

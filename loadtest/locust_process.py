@@ -92,6 +92,8 @@ class LocustProcess:
 
         Raises LocustFailed.
         """
+        # What an earlier run left there would be taken for the result of this one.
+        (self._directory / BOOKS_FILE).unlink(missing_ok=True)
         with (self._directory / LOG_FILE).open("wb") as log:
             self._process = process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "locust", *self._arguments(url, admin_url)),

@@ -160,6 +160,10 @@ def orders_table(orders: Orders, payments: PaymentCounts | None) -> RenderableTy
             ("paid too late, to refund", payments.too_late, ""),
             ("left without paying", payments.left, ""),
         ]
+        if payments.unknown:
+            rows.append(("payments unknown", payments.unknown, "red"))
+    if orders.unsent:
+        rows.append(("due, never sent", orders.unsent, "yellow"))
     for name, count, style in rows:
         table.add_row(Text(name, style=style), Text(f"{count:,}", style=style))
     return table

@@ -46,6 +46,8 @@ class Cell(msgspec.Struct, frozen=True):
         """Of the setting, whatever the concurrency."""
         size, delay = self.batch.size_max, self.batch.delay_ms_max
         text = f"{size:,}" + (f" / {delay:g} ms" if delay else "")
+        if self.batch.mode == "adaptive":
+            text += f" adaptive {self.batch.latency_aim_ms:g} ms"
         return f"{self.named} ({text})" if self.named else text
 
 
@@ -156,7 +158,12 @@ def grid(
     return at_every(
         concurrencies,
         [
-            Cell(msgspec.structs.replace(settings.batch, size_max=size, delay_ms_max=delay))
+            # Of fixed limits: what sets its own stands beside the grid by its name.
+            Cell(
+                msgspec.structs.replace(
+                    settings.batch, mode="fixed", size_max=size, delay_ms_max=delay
+                )
+            )
             for delay in dict.fromkeys(delays_ms)
             for size in dict.fromkeys(sizes)
         ],

@@ -16,7 +16,7 @@ from engine.errors import ConfigError
 from engine.runtime import tune_garbage_collector
 from engine.terminal import print_json, printing
 from loadtest.drivers import DRIVERS, Driver, make_driver
-from loadtest.machine import source_commit
+from loadtest.machine import source_commit, source_state
 from loadtest.places import check_directory, choose_store_url, default_directory, made_directory
 from loadtest.report import write_report
 from loadtest.results import PAGE_FILE, RUN_FILE, write_whole
@@ -80,7 +80,7 @@ def run_tuning(flags: TuneFlags, *, as_json: bool) -> int:
     directory = experiment.directory
     with (
         made_directory(directory),
-        open_journal(directory, fingerprint(experiment, commit), started_at) as journal,
+        open_journal(directory, fingerprint(experiment, source_state()), started_at) as journal,
     ):
         try:
             found = _run(experiment, driver, journal, errors)

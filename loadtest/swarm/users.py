@@ -120,6 +120,7 @@ class OneOrder(Shopper):
                 case Again():
                     outcomes.left += 1
                 case _:
+                    outcomes.pay_unknown += 1
                     outcomes.pay_unknown_units += order.quantity
                     if isinstance(verdict, Broken):
                         books.note(f"payment of {reservation_id}: {verdict.what}")
