@@ -160,7 +160,9 @@ def _settings(flags: LoadTestFlags, directory: Path) -> tuple[Settings, bool]:
     kind, _, path = url.partition(":")
     if kind not in ("sqlite", "mysql", "memory"):
         # Not shown: it may have a password in it.
-        raise ConfigError("--store-url must be sqlite:PATH or mysql://user:password@host:port/database")
+        raise ConfigError(
+            "--store-url must be sqlite:PATH or mysql://user:password@host:port/database"
+        )
     if kind == "sqlite":
         url = f"sqlite:{Path(path).absolute()}"
         folder = Path(path).absolute().parent

@@ -88,7 +88,9 @@ def headless(url: str, mix: str, *more: str, users: int = 1, seconds: float = 1)
     ]
 
 
-def run(directory: Path, url: str, mix: str, *more: str, users: int = 1, seconds: float = 1) -> Page:
+def run(
+    directory: Path, url: str, mix: str, *more: str, users: int = 1, seconds: float = 1
+) -> Page:
     """The books of a short run."""
     with locust(directory, *headless(url, mix, *more, users=users, seconds=seconds)) as process:
         return process.page()

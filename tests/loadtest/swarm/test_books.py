@@ -52,7 +52,9 @@ entries: Any = st.lists(
         st.builds(lambda at: lambda books: books.repeated(at, at - 0.01), times),
         st.builds(lambda n: lambda books: books.fail("broken", n), counts),
         st.builds(lambda s: lambda books: books.record("pay", s), times),
-        st.builds(_count, st.sampled_from(["unknown", "paid", "left", "unsent", "retried"]), counts),
+        st.builds(
+            _count, st.sampled_from(["unknown", "paid", "left", "unsent", "retried"]), counts
+        ),
     ),
     max_size=12,
 )
