@@ -100,3 +100,23 @@ class Crowd:
     def idle(self) -> None:
         """For a user who has nothing more to do."""
         gevent.sleep(0.2)
+
+
+def closed_crowd() -> Crowd:
+    """One that begins nothing."""
+    plan = CrowdPlan(
+        sale=Sale(),
+        prefix="",
+        shape="flash",
+        per_second=0.0,
+        seconds=0.0,
+        list_size=1,
+        think_seconds=0.0,
+        admin_url="",
+        admin_secret="",
+        shop_secret="",
+        needs_token=False,
+    )
+    crowd = Crowd(plan, 0, 1)
+    crowd.stop()
+    return crowd

@@ -7,6 +7,7 @@ their books gained every second; the whole is with the master or the local runne
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 import signal
@@ -85,10 +86,7 @@ class Reporter:
         try:
             plan = self._plan()
         except BadStart as error:
-            sys.stderr.write(f"error: {error}\n")
-            self._environment.process_exit_code = BAD_INPUT_CODE
-            assert self._environment.runner is not None
-            self._environment.runner.quit()
+            self._refuse(error)
             return
         self._runs += 1
         if not self._is_master:
@@ -101,6 +99,24 @@ class Reporter:
         for place, client in enumerate(ids):
             data = {"plan": msgspec.to_builtins(plan), "place": place, "of": len(ids)}
             runner.send_message(PLAN, data, client)
+
+    def _refuse(self, error: BadStart) -> None:
+        """End what has begun; the web page stays, for another try."""
+        runner = self._environment.runner
+        assert runner is not None
+        if self._environment.web_ui is None:
+            sys.stderr.write(f"error: {error}\n")
+            self._environment.process_exit_code = BAD_INPUT_CODE
+            runner.quit()
+            return
+        logging.getLogger(__name__).error("%s", error)
+
+        def stop_once_begun() -> None:
+            while runner.state not in UNDER_WAY:
+                gevent.sleep(0.05)
+            runner.stop()
+
+        gevent.spawn(stop_once_begun)
 
     def join(self, plan: CrowdPlan, place: int, of: int) -> None:
         """Take a share of the run."""

@@ -10,7 +10,7 @@ from locust import FastHttpUser, constant, task
 from locust.env import Environment
 
 from loadtest.swarm.calls import Accepted, Again, Broken, Calls, InDoubt, Refused, Verdict
-from loadtest.swarm.crowd import Crowd
+from loadtest.swarm.crowd import Crowd, closed_crowd
 from loadtest.swarm.orders import Order
 
 ATTEMPTS_MAX: Final = 50
@@ -24,11 +24,11 @@ READ_PAUSE_SECONDS: Final = 0.05
 
 
 class Shopper(FastHttpUser):
-    """Everybody who talks to the shop. `crowd` is set when a run begins."""
+    """Everybody who talks to the shop. `crowd` is set when a run begins that may begin."""
 
     abstract = True
     wait_time = constant(0)
-    crowd: ClassVar[Crowd]
+    crowd: ClassVar[Crowd] = closed_crowd()
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
