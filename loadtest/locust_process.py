@@ -85,6 +85,7 @@ class LocustProcess:
         self._directory, self._secrets = directory, secrets
         self._process: Process | None = None
         self.stopped = False
+        self.ended_early = False
 
     async def run(
         self, url: str, admin_url: str | None, progress: Callable[[Progress], None]
@@ -108,6 +109,7 @@ class LocustProcess:
             )
         if self.stopped:
             process.send_signal(signal.SIGTERM)
+        began = asyncio.get_running_loop().time()
         try:
             assert process.stdout is not None
             async for line in process.stdout:
@@ -117,6 +119,8 @@ class LocustProcess:
         finally:
             self._kill()
             await process.wait()
+        # Somebody else may have ended it, in good order.
+        self.ended_early = asyncio.get_running_loop().time() - began < self._load.seconds
         if self.stopped and process.returncode == -signal.SIGTERM:
             return empty_page()  # It listens to the signal once it has loaded.
         return self._read_books()

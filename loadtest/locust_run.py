@@ -11,6 +11,7 @@ import msgspec
 
 from engine.clock import SystemClock
 from engine.config import Settings
+from engine.errors import ConfigError, StoreUnavailable
 from engine.event_loop import run_async
 from engine.inventory.audit import AuditReport
 from engine.runtime import audit_store
@@ -98,6 +99,7 @@ class _Measured(msgspec.Struct, frozen=True):
     batches: Batches
     target: Target
     stopped: bool
+    lost: bool
 
 
 def run_load_test(
@@ -125,10 +127,10 @@ async def _against_own(
 ) -> _Measured:
     secrets = Secrets(settings.auth.admin_secret, settings.auth.shop_secret)
     async with own_server(settings, test.directory) as target:
-        page, batches, stopped = await _let_them_come(test, target, secrets, progress)
+        page, batches, stopped, lost = await _let_them_come(test, target, secrets, progress)
     # The server has ended: what counts is what it left in the store.
     report = await audit_store(settings.store.url)
-    return _Measured(page, target.books(report), batches, target, stopped)
+    return _Measured(page, target.books(report), batches, target, stopped, lost)
 
 
 async def _against_running(
@@ -137,13 +139,14 @@ async def _against_running(
     auth = test.settings.auth
     target = await running_server(client)
     secrets = Secrets(auth.admin_secret, auth.shop_secret)
-    page, batches, stopped = await _let_them_come(test, target, secrets, progress)
-    return _Measured(page, await target.audit(), batches, target, stopped)
+    page, batches, stopped, lost = await _let_them_come(test, target, secrets, progress)
+    return _Measured(page, await target.audit(), batches, target, stopped, lost)
 
 
 async def _let_them_come(
     test: LoadTest, target: Target, secrets: Secrets, progress: Callable[[Progress], None]
-) -> tuple[Page, Batches, bool]:
+) -> tuple[Page, Batches, bool, bool]:
+    """The books, the batches, whether it was stopped early, and whether the server was lost."""
     await open_sales(target, test.sale, test.load.sku_prefix)
     before = await target.batches()
     # Ids of a store of its own are the same for the same seed.
@@ -152,13 +155,20 @@ async def _let_them_come(
     with stopping(locust.stop, None, SystemClock()):
         client = target.client
         page = await locust.run(client.url, client.admin_url, progress)
-    return page, batches_between(before, await target.batches()), locust.stopped
+    try:
+        after = await target.batches()
+    except (ConfigError, StoreUnavailable):
+        # It died on the way: what it left in the store is still to be compared with the books.
+        return page, batches_between(before, before), locust.stopped or locust.ended_early, True
+    return page, batches_between(before, after), locust.stopped or locust.ended_early, False
 
 
 def _build(test: LoadTest, measured: _Measured, started_at: str, commit: str) -> LoadTestOutcome:
     page, shop = measured.page, measured.shop
     found = page.outcomes
     checks = reconcile_shop(found, shop)
+    if measured.lost:
+        checks.append(Check("the server was there to the end", "servers", False, 1, "it died"))
     seconds = max((page.last_at or 0.0) - (page.first_at or 0.0), 1e-9)
     run = Run(
         kind="locust",

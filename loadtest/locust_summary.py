@@ -36,6 +36,11 @@ def print_outcome(console: Console, outcome: LoadTestOutcome, run: Run, test: Lo
     console.print(batches_text(run.batches))
     console.print()
     print_audit(console, outcome.audit, outcome.checks)
+    if not run.orders.offered:
+        console.print(Text("error: no order was sent; does anybody in --mix buy?", style="red"))
+    silent = sum(not each.decided for each in run.timeline)
+    if silent:
+        console.print(Text(f"warning: {silent:,} seconds without any answer", style="yellow"))
     if outcome.unsent:
         console.print(
             Text(

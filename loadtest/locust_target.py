@@ -139,7 +139,8 @@ def reconcile_shop(found: Outcomes, shop: ShopBooks) -> list[Check]:
             unit,
             sure <= stored <= sure + doubt,
             stored,
-            f"buyers {sure:,}{f' and {doubt:,} in doubt' if doubt else ''}, shop {stored:,}",
+            f"buyers {sure:,}{f' and {doubt:,} in doubt' if doubt else ''}, shop {stored:,}"
+            + ("; did others buy there as well?" if stored > sure + doubt else ""),
         )
         for name, unit, sure, doubt, stored in pairs
     ]

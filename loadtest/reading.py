@@ -49,8 +49,8 @@ def read_result(path: Path) -> Result:
             )
         if head.kind not in TYPES:
             raise ConfigError(
-                f"{path} is a result of kind {head.kind!r}; these can be read: {', '.join(TYPES)}"
+                f"{path} is a result of kind {head.kind[:40]!r}; these can be read: {', '.join(TYPES)}"
             )
         return msgspec.json.decode(data, type=TYPES[head.kind])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not a result of a run: {error}") from None

@@ -6,6 +6,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from http import HTTPStatus
+from http.client import HTTPException
 from types import MappingProxyType
 from typing import Any, Final, cast
 from urllib.parse import quote, urlsplit
@@ -23,7 +24,17 @@ AUDIT_SECONDS_MAX: Final = 600.0
 """The audit replays every event there is."""
 
 
-_OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+REPLY_BYTES_MAX: Final = 16_000_000
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirect would carry the operator's secret to whoever it names."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+_OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects)
 """Straight to the server, as the crowd goes: a proxy of the environment is for other places."""
 
 
@@ -67,7 +78,13 @@ class ShopClient:
         """Also learns where the operator's listener is, unless it was named."""
         about: About = self._ask("GET", f"{self.url}/v1/about", About)
         if self.admin_url is None and about.admin_url is not None:
-            self.admin_url = check_url("the operator's URL that the server tells", about.admin_url)
+            told = check_url("the operator's URL that the server tells", about.admin_url)
+            if urlsplit(told).hostname != urlsplit(self.url).hostname:
+                raise ConfigError(
+                    f"{self.url} says that its operator's listener is on another host; name it by "
+                    "--admin-url if the secret may go there"
+                )
+            self.admin_url = told
         return about
 
     def open_sale(self, sku: str, stock: int, limit_per_buyer: int, hold_seconds: int) -> None:
@@ -94,7 +111,7 @@ class ShopClient:
 
     def batches(self) -> BatchCounters:
         """The counters so far."""
-        text = self._admin("GET", "/metrics", None).decode()
+        text = self._admin("GET", "/metrics", None).decode(errors="replace")
         closed: dict[CloseReason, int] = {}
         by_size: dict[float, int] = {}
         commands = transactions = 0
@@ -145,11 +162,11 @@ class ShopClient:
         request = urllib.request.Request(url, data, headers, method=method)  # noqa: S310
         try:
             with _OPENER.open(request, timeout=seconds_max) as reply:
-                found = reply.read()
+                found = reply.read(REPLY_BYTES_MAX)
         except urllib.error.HTTPError as error:
             raise _Status(url, error.code, error.read()) from None
-        except (OSError, urllib.error.URLError) as error:
-            why = getattr(error, "reason", error)
+        except (OSError, HTTPException, ValueError) as error:
+            why = getattr(error, "reason", None) or f"{type(error).__name__} {error}"
             raise StoreUnavailable(f"{url} cannot be reached: {why}") from None
         try:
             return found if kind is None else msgspec.json.decode(found, type=kind)
@@ -166,9 +183,16 @@ class _Status(ConfigError):
 
 def check_url(flag: str, url: str) -> str:
     """The URL without a slash at its end. Raises ConfigError."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
-        raise ConfigError(f"{flag} must be like http://127.0.0.1:8080, got {url!r}")
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        parts, good = urlsplit(""), False
+    if not good or parts.path not in ("", "/") or parts.query or parts.fragment or "@" in url:
+        # Not shown: it may have a password in it.
+        raise ConfigError(
+            f"{flag} must be like http://127.0.0.1:8080, without a user, a password or a path"
+        )
     return url.rstrip("/")
 
 

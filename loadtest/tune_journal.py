@@ -123,7 +123,7 @@ def read_journal(path: Path, data: bytes) -> tuple[Header, list[Noted]] | None:
             if run.key in runs:
                 raise ConfigError(f"{path}, line {number}: this run is there already")
             runs[run.key] = run
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(
             f"{path}, line {number}, cannot be read: {error}. Choose another --out, or remove the "
             "file to begin anew"

@@ -145,7 +145,7 @@ class Calls:
                     return [_of_listed(each) for each in listed]
                 what = f"{len(orders)} orders were answered with {len(listed)}"
                 reply.failure(what)
-                return [Broken(what)] * len(orders)
+                return [InDoubt(RETRY_SECONDS)] * len(orders)
             verdict = _read(reply)
             _tell_locust(reply, verdict)
             return [verdict] * len(orders)
@@ -174,7 +174,13 @@ class Calls:
             data = msgspec.json.encode(body)
             headers = {**headers, "Content-Type": "application/json"}
         return self._session.request(
-            method, path, name=name, data=data, headers=headers, catch_response=True
+            method,
+            path,
+            name=name,
+            data=data,
+            headers=headers,
+            catch_response=True,
+            allow_redirects=False,
         )
 
 
@@ -182,11 +188,16 @@ def _read(reply: ResponseContextManager) -> Verdict:
     status = reply.status_code
     if status in (200, 201):
         found = _decode(reply, _Reservation, None)
-        if found is None:
-            return Broken(f"{status} with {_start_of(reply)}")
-        return Accepted(found.id, found.held_until_ms is not None)
+        # An answer that was cut off, or another's, says nothing of what became of the order.
+        return (
+            InDoubt(RETRY_SECONDS)
+            if found is None
+            else Accepted(found.id, found.held_until_ms is not None)
+        )
     if status == 409:
-        return Refused(_decode(reply, _Problem, _Problem()).reason or str(status))
+        reason = _decode(reply, _Problem, _Problem()).reason
+        # Without a reason it is not the service that said so, but something in between.
+        return Refused(reason) if reason else InDoubt(RETRY_SECONDS)
     if status in (429, 503):
         return Again(_pause(_decode(reply, _Problem, _Problem()).retry_after_ms))
     if status == 202 or not status or status >= 500:

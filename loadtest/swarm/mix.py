@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 DEFAULT_MIX: Final = "buyer:8,reader:1,impatient:1"
+_WEIGHT: Final = re.compile(r"\d{1,6}", re.ASCII)
 USER_NAMES: Final = ("buyer", "list", "reader", "impatient")
 
 
@@ -13,7 +15,7 @@ def parse_mix(text: str) -> dict[str, int]:
     mix: dict[str, int] = {}
     for part in text.split(","):
         name, _, weight = part.strip().partition(":")
-        if name not in USER_NAMES or name in mix or not (weight or "1").isdecimal():
+        if name not in USER_NAMES or name in mix or not _WEIGHT.fullmatch(weight or "1"):
             raise ValueError(
                 f"takes {', '.join(USER_NAMES)} with whole weights, each once, such as "
                 f"buyer:8,reader:1; got {text[:60]!r}"

@@ -287,7 +287,9 @@ def _init(environment: Environment, **_: Any) -> None:
     mix = weights_of(options)
     if not mix and not options.user_classes:
         mix = parse_mix(DEFAULT_MIX)
-    _apply_mix(environment, mix)
+    if not isinstance(runner, WorkerRunner):
+        # A worker has all classes: its master says who comes.
+        _apply_mix(environment, mix)
     events = environment.events
     events.test_start.add_listener(reporter.begin)
     events.test_stopping.add_listener(reporter.end)
