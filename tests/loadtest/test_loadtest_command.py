@@ -125,7 +125,7 @@ def test_ctrl_c_ends_a_load_test_early_and_in_good_order(tmp_path: Path, process
 
 def test_ctrl_c_before_anything_was_sent_is_no_failure(tmp_path: Path) -> None:
     with load_test(tmp_path, *LONG) as test:
-        test.wait_until(lambda: (test.out / "locust.log").exists())
+        test.wait_until((test.out / "locust.log").exists)
         test.tell(signal.SIGINT)
         assert test.wait() == 130, test.errors
     assert test.record()["orders"]["offered"] == 0
@@ -134,15 +134,16 @@ def test_ctrl_c_before_anything_was_sent_is_no_failure(tmp_path: Path) -> None:
 
 def test_a_second_ctrl_c_waits_for_nobody(tmp_path: Path) -> None:
     (tmp_path / "server").mkdir()
-    with served(tmp_path / "server") as server:
-        with load_test(tmp_path, *LONG, f"--host={server.public}") as test:
-            test.wait_for_log("All users spawned")
-            server.pause()
-            test.tell(signal.SIGINT)
-            # It waits for its users now, who wait for the server.
-            test.wait_for_log("Shape test completed")
-            test.tell(signal.SIGINT)
-            assert test.wait() == 130, test.errors
+    with ExitStack() as stack:
+        server = stack.enter_context(served(tmp_path / "server"))
+        test = stack.enter_context(load_test(tmp_path, *LONG, f"--host={server.public}"))
+        test.wait_for_log("All users spawned")
+        server.pause()
+        test.tell(signal.SIGINT)
+        # It waits for its users now, who wait for the server.
+        test.wait_for_log("Shape test completed")
+        test.tell(signal.SIGINT)
+        assert test.wait() == 130, test.errors
     assert "Traceback" not in test.errors
     assert not (test.out / "run.json").exists()
     assert test.processes() == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +17,8 @@ import pytest
 from engine.auth_settings import DEFAULT_ADMIN_SECRET
 from loadtest.locust_process import free_port
 from tests.loadtest.swarm.locusts import Locust, ended, headless, locust
+from tests.loadtest.swarm.scripted_shop import Answer, Asked, scripted_shop
+from tests.loadtest.swarm.scripted_shop import sold as of_script
 from tests.service.serving import Served, served
 
 FORM = {"user_count": "5", "spawn_rate": "5"}
@@ -61,7 +64,7 @@ class WebPage:
         return 0
 
     def has_stopped(self) -> bool:
-        return self.stats()["state"] == "stopped"
+        return bool(self.stats()["state"] == "stopped")
 
 
 def sold(shop: Served) -> Any:
@@ -122,6 +125,28 @@ def test_the_books_of_a_master_and_its_workers_are_one(tmp_path: Path, shop: Ser
     assert found.units == sold(shop) > 0
     assert found.sent == ended(found)
     assert found.unknown == found.failed == 0
+
+
+def test_what_workers_users_still_wait_for_is_waited_for(tmp_path: Path) -> None:
+    """Longer than a report of the books takes, and than Locust's own master waits."""
+    never = threading.Event()
+
+    def script(asked: Asked) -> Answer:
+        if not asked.path.endswith("/confirm"):
+            return of_script(asked, held=True)
+        never.wait(5)
+        return Answer(200, {"id": "SKU-1:x"})
+
+    port = free_port()
+    with scripted_shop(script) as shop, ExitStack() as stack:
+        flags = ("--expect-workers=2", "--mix=buyer:1", "--pay-rate=1")
+        master = stack.enter_context(_master(tmp_path, shop.url, port, *flags, seconds=1))
+        for name in ("first", "second"):
+            stack.enter_context(_worker(tmp_path, port, name))
+        found = master.page().outcomes
+        paid = len(shop.to("/confirm"))
+    assert found.accepted == found.paid == paid >= 10
+    assert found.pay_unknown_units == found.unknown == 0
 
 
 def test_a_worker_that_joins_late_sends_orders_of_its_own(tmp_path: Path, shop: Served) -> None:

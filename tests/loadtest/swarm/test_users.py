@@ -7,10 +7,12 @@ import threading
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
 
+from loadtest.swarm.arrivals import timetable
 from tests.loadtest.swarm.locusts import ended, headless, locust, run
 from tests.loadtest.swarm.scripted_shop import Answer, Asked, scripted_shop, sold
 
@@ -82,8 +84,23 @@ def test_who_never_gets_a_reply_is_unknown_and_who_is_always_put_off_has_failed(
     assert found.outcomes.failed > 0
     assert "told to try again 50 times" in found.samples[0]
     assert found.outcomes.sent == ended(found.outcomes)
-    # The one in doubt was asked for again after the end of the run, and not all at once.
+    # The one in doubt was asked for again after the end of the run.
     assert len([each for each in shop.asked if number_of(each.key) == 0]) == 51
+
+
+def test_an_order_in_doubt_when_the_run_ends_is_asked_for_with_pauses(tmp_path: Path) -> None:
+    begun: list[float] = []
+
+    def script(asked: Asked) -> Answer:
+        begun.append(monotonic())
+        # It is known two seconds after the end of the run.
+        return IN_DOUBT if begun[-1] < begun[0] + 3 else sold(asked)
+
+    with scripted_shop(script) as shop, locust(
+        tmp_path, *headless(shop.url, "buyer:1", "--stop-timeout=30")
+    ) as process:  # fmt: skip
+        found = process.page().outcomes
+    assert (found.sent, found.accepted, found.unknown) == (1, 1, 0)
 
 
 def test_an_error_is_a_failure_and_shown_in_words(tmp_path: Path) -> None:
@@ -269,6 +286,24 @@ def test_who_is_still_waiting_when_the_time_is_up_is_unknown(tmp_path: Path) -> 
             over.set()
     assert found.unknown == found.unknown_units == found.sent == 2 + 2 * 3
     assert found.accepted == found.failed == 0
+
+
+def test_orders_that_were_due_and_never_sent_are_counted(tmp_path: Path) -> None:
+    over = threading.Event()
+
+    def script(asked: Asked) -> Answer:
+        over.wait(60)
+        return sold(asked)
+
+    with scripted_shop(script) as shop:
+        try:
+            found = run(tmp_path, shop.url, "buyer:1", "--rate=50", users=2).outcomes
+        finally:
+            over.set()
+    due = len(list(timetable("flash", 50, 1, seed=1)))
+    assert found.sent == found.unknown == 2
+    # The crowd begins some milliseconds after the run, and ends with it.
+    assert due - 4 <= found.sent + found.unsent <= due
 
 
 @pytest.mark.parametrize("how", ["sigterm", "closed output"])
