@@ -80,7 +80,10 @@ def print_comparison(console: Console, found: Comparison) -> None:
             console.print(Text.assemble((title, "bold"), f": {says}"))
     notes = ["Medians of the repeats; ratios with their 95 % interval."]
     if any(each.paired for each in entries):
-        notes.append("Repeats of one experiment are compared turn by turn.")
+        notes.append(
+            "Repeats of one experiment are compared turn by turn: the ratio is the median of the "
+            "turns' ratios, not the ratio of the medians."
+        )
     if len(entries) > MANY:
         notes.append("Of so many comparisons one in twenty may be shown by chance alone.")
     if found.too_few:

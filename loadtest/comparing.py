@@ -122,9 +122,14 @@ def sentence(base: Compared, other: Compared, called: str = "") -> str:
     if other.verdict == "base":
         return "the base"
     if other.ratio is None:
+        seen = (
+            f"{_digits(other.durable_per_s / base.durable_per_s)} times {called}"
+            if base.durable_per_s
+            else "?"
+        )
         return (
-            f"no difference shown: an interval takes {REPEATS_MIN} repeats of each; this has "
-            f"{len(other.repeats)}, {called} {len(base.repeats)}"
+            f"no difference shown: {seen}, but that was not tested: it takes {REPEATS_MIN} repeats of "
+            f"each, and this has {len(other.repeats)} and {called} {len(base.repeats)}"
         )
     median, span = numbers(other.ratio)
     found = f"{median} times the throughput of {called} {span}"
@@ -133,9 +138,16 @@ def sentence(base: Compared, other: Compared, called: str = "") -> str:
 
 def numbers(ratio: Interval) -> tuple[str, str]:
     """A ratio and its interval to read, with as many digits as the ratio deserves: 1.43, 0.0178."""
-    if ratio.median < 0.3:
-        digits = 2 - math.floor(math.log10(ratio.median))
-    else:
-        digits = 2 if ratio.median < 10 else 1 if ratio.median < 100 else 0
+    digits = _decimals(ratio.median)
     median, low, high = (f"{value:,.{digits}f}" for value in msgspec.structs.astuple(ratio))
     return median, f"({low} to {high})"
+
+
+def _digits(ratio: float) -> str:
+    return f"{ratio:,.{_decimals(ratio)}f}"
+
+
+def _decimals(ratio: float) -> int:
+    if 0 < ratio < 0.3:
+        return 2 - math.floor(math.log10(ratio))
+    return 2 if ratio < 10 else 1 if ratio < 100 else 0

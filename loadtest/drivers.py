@@ -35,7 +35,9 @@ class DriverKind(NamedTuple):
 def inproc_driver(experiment: Experiment) -> Driver:
     """The simulated crowd in the engine's own process."""
     if experiment.list_size != 1:
-        raise ConfigError("--list-size needs --driver http: a simulated buyer sends single orders")
+        raise ConfigError(
+            "--list-size needs --driver http or locust: a simulated buyer sends single orders"
+        )
     workload = generate(experiment.sale)
 
     def drive(cell: Cell, repeat: int, settings: Settings) -> tuple[CellRun, Machine]:

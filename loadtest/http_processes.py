@@ -175,6 +175,8 @@ def _start(
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
+            # Ctrl-C is for us: a server that hears it too would refuse who is still waiting.
+            start_new_session=True,
         )
 
 

@@ -17,7 +17,6 @@ from loadtest.locust_progress import show_load
 from loadtest.locust_run import LoadTest, LoadTestOutcome, run_load_test
 from loadtest.locust_summary import print_outcome
 from loadtest.places import (
-    STORE_FILE,
     check_directory,
     choose_store_url,
     default_directory,
@@ -67,7 +66,7 @@ def run_load_tests(flags: LoadTestFlags, *, as_json: bool) -> int:
                 _say(errors, f"run {number} of {flags.repeats}")
             units = test.sale.stock * test.sale.skus
             with show_load(errors, test.load.seconds, units) as progress:
-                outcomes.append(run_load_test(test, progress))
+                outcomes.append(run_load_test(_numbered(test, number, flags.repeats), progress))
             if outcomes[-1].exit_code:
                 break
         worst = max(outcomes, key=lambda each: each.exit_code)
@@ -161,11 +160,19 @@ def _settings(flags: LoadTestFlags, directory: Path) -> tuple[Settings, bool]:
     # The server runs in the folder of the results, so a relative path must not depend on where.
     url = choose_store_url(flags.store_url, flags.config, found, directory)
     kind, _, path = url.partition(":")
+    if kind not in ("sqlite", "mysql", "memory"):
+        # Not shown: it may have a password in it.
+        raise ConfigError(
+            "--store-url must be sqlite:PATH or mysql://user:password@host:port/database"
+        )
     if kind == "sqlite":
         url = f"sqlite:{Path(path).absolute()}"
+        folder = Path(path).absolute().parent
+        if not folder.is_dir() and folder != directory.absolute():
+            raise ConfigError(f"--store-url {path}: there is no folder {folder}")
     keep = flags.repeats == 1 and kind == "sqlite"
-    if keep and Path(path).exists() and Path(path).name != STORE_FILE:
-        raise ConfigError(f"--store-url {path} is there already; a load test needs a new file")
+    if keep and Path(path).exists():
+        raise ConfigError(f"{path} is there already; a load test needs a new file for its store")
     if kind == "memory":
         raise ConfigError("a store in memory is gone with its server and could not be audited")
     return load_settings(flags.config, {**overrides, "store.url": url}), keep
@@ -175,14 +182,26 @@ def parse_duration(text: str) -> float:
     """Seconds of `20s`, `5m`, `1h` or `20`. Raises ConfigError."""
     match = _DURATION.fullmatch(text.strip())
     seconds = float(match[1]) * SECONDS[match[2] or "s"] if match else 0.0
-    if not 1 <= seconds <= 86_400:
-        raise ConfigError(f"--duration must be from 1s to 24h, such as 20s or 5m; got {text!r}")
+    # Locust takes whole seconds only.
+    if not 1 <= seconds <= 86_400 or not seconds.is_integer():
+        raise ConfigError(
+            f"--duration must be whole seconds from 1s to 24h, such as 20s or 5m; got {text!r}"
+        )
     return seconds
 
 
 def _median(outcomes: list[LoadTestOutcome]) -> LoadTestOutcome:
     ranked = sorted(outcomes, key=lambda each: each.run.throughput.durable_per_s)
-    return ranked[len(ranked) // 2]
+    return ranked[(len(ranked) - 1) // 2]
+
+
+def _numbered(test: LoadTest, number: int, repeats: int) -> LoadTest:
+    """With a folder of its own for every repeat: each has a log, histograms and Locust's files."""
+    if repeats == 1:
+        return test
+    directory = test.directory / f"repeat-{number}"
+    directory.mkdir()
+    return msgspec.structs.replace(test, directory=directory)
 
 
 def _repeat(run: Run) -> Repeat:

@@ -39,7 +39,9 @@ def locust_driver(
     def drive(cell: Cell, repeat: int, settings: Settings) -> tuple[CellRun, Machine]:
         with tempfile.TemporaryDirectory(prefix="seckill-tune-") as folder:
             directory = Path(folder)
-            test = _test(experiment, cell, settings, directory, warmup + experiment.seconds)
+            test = _test(
+                experiment, cell, settings, directory, warmup + math.ceil(experiment.seconds)
+            )
             outcome = run_load_test(test)
             page = msgspec.json.decode((directory / BOOKS_FILE).read_bytes(), type=Page)
         run = outcome.run

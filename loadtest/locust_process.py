@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable
@@ -20,7 +21,7 @@ import msgspec
 from engine.config import ENVIRONMENT_PREFIX
 from engine.errors import SeckillError
 from loadtest.sale import Sale
-from loadtest.swarm.books import Outcomes, Page
+from loadtest.swarm.books import Outcomes, Page, empty_page
 from loadtest.swarm.shapes import Shape
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -87,7 +88,12 @@ class LocustProcess:
     async def run(
         self, url: str, admin_url: str | None, progress: Callable[[Progress], None]
     ) -> Page:
-        """Run to the end, and return the books. Raises LocustFailed."""
+        """Run to the end, and return the books; empty ones when it was stopped before it began.
+
+        Raises LocustFailed.
+        """
+        # What an earlier run left there would be taken for the result of this one.
+        (self._directory / BOOKS_FILE).unlink(missing_ok=True)
         with (self._directory / LOG_FILE).open("wb") as log:
             self._process = process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "locust", *self._arguments(url, admin_url)),
@@ -100,7 +106,7 @@ class LocustProcess:
                 start_new_session=True,
             )
         if self.stopped:
-            self.stop()
+            process.send_signal(signal.SIGTERM)
         try:
             assert process.stdout is not None
             async for line in process.stdout:
@@ -110,6 +116,8 @@ class LocustProcess:
         finally:
             self._kill()
             await process.wait()
+        if self.stopped and process.returncode == -signal.SIGTERM:
+            return empty_page()  # It listens to the signal once it has loaded.
         return self._read_books()
 
     def stop(self) -> None:
@@ -125,9 +133,9 @@ class LocustProcess:
             asyncio.get_running_loop().call_later(KILL_SECONDS, self._kill)
 
     def _kill(self) -> None:
-        if self._process is not None and self._process.returncode is None:
+        if self._process is not None:
             with suppress(ProcessLookupError):
-                # Its workers are in its group.
+                # Its workers are in its group, and may have outlived it.
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     def _arguments(self, url: str, admin_url: str | None) -> list[str]:
@@ -160,7 +168,10 @@ class LocustProcess:
         arguments = [f"--{name}={value}" for name, value in flags.items()]
         arguments += ["--headless", "--only-summary", "--progress", "--csv-full-history"]
         if load.processes > 1:
-            arguments.append(f"--processes={load.processes}")
+            # Their master is for these workers only: secrets go from it to whoever connects.
+            port = free_port()
+            arguments += [f"--processes={load.processes}", "--master-bind-host=127.0.0.1"]
+            arguments += [f"--master-bind-port={port}", f"--master-port={port}"]
         return arguments
 
     def _environment(self) -> dict[str, str]:
@@ -188,3 +199,11 @@ class LocustProcess:
             raise LocustFailed(
                 f"Locust ended without a result: {errors[-1] if errors else log[-1_500:]}"
             ) from None
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port

@@ -83,11 +83,13 @@ class LoadTestOutcome(msgspec.Struct, frozen=True):
     def exit_code(self) -> int:
         """0: proven, and every order has a definite answer. 130: stopped by Ctrl-C. Else 1."""
         orders = self.run.orders
-        if not self.run.audit.ok or orders.failed or not orders.offered:
+        if not self.run.audit.ok or orders.failed:
             return 1
         if self.run.stopped_early:
             return 130
-        return 1 if orders.unknown else 0
+        payments = self.run.payments
+        in_doubt = orders.unknown or (payments is not None and payments.unknown)
+        return 1 if in_doubt or not orders.offered else 0
 
 
 class _Measured(msgspec.Struct, frozen=True):
@@ -176,7 +178,7 @@ def _build(test: LoadTest, measured: _Measured, started_at: str, commit: str) ->
         batches=measured.batches,
         audit=summarise_audit(shop.report, checks),
         stopped_early=measured.stopped,
-        payments=PaymentCounts(found.paid, found.too_late, found.left)
+        payments=PaymentCounts(found.paid, found.too_late, found.left, found.pay_unknown)
         if test.sale.hold_seconds
         else None,
         timeline=timeline_of(page),
@@ -198,6 +200,7 @@ def _orders(found: Outcomes) -> Orders:
         unknown=found.unknown,
         failed=found.failed,
         accepted_before=0,
+        unsent=found.unsent,
     )
 
 

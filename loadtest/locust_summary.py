@@ -55,8 +55,11 @@ def headline(outcome: LoadTestOutcome) -> str:
     stopped = "Stopped early: " if run.stopped_early else ""
     proof = "audit passed" if run.audit.ok else "AUDIT FAILED"
     equal = "equal" if all(check.ok for check in outcome.checks) else "NOT EQUAL"
+    orders = run.orders
+    refused = orders.rejected_sold_out + orders.rejected_limit + orders.rejected_other
+    unsent = f", {orders.unsent:,} due and NEVER SENT" if orders.unsent else ""
     return (
-        f"{stopped}{run.orders.accepted:,} of {run.orders.offered:,} orders sold in "
+        f"{stopped}{orders.accepted:,} orders sold and {refused:,} refused{unsent} in "
         f"{run.throughput.seconds:,.1f} s, {run.throughput.durable_per_s:,.0f} durable orders/s, "
         f"p99 {run.latency_ms.p99:,.1f} ms; {proof}, counts of buyers and store {equal}."
     )

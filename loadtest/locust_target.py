@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import msgspec
 
 from engine.config import Settings, flatten
 from engine.cqrs.event_store import StoreInfo
-from engine.errors import ConfigError
+from engine.errors import ConfigError, StoreUnavailable
 from engine.inventory.audit import AuditReport
+from loadtest.bench_ceilings import WrongAnswer
 from loadtest.http_processes import order_server
 from loadtest.reconcile import Check
 from loadtest.sale import Sale
@@ -71,8 +72,15 @@ def _units(report: AuditReport) -> int:
 
 @asynccontextmanager
 async def own_server(settings: Settings, directory: Path) -> AsyncIterator[Target]:
-    """A server process on the store of `settings`, which is empty."""
-    async with order_server(directory, flatten(settings)) as server:
+    """A server process on the store of `settings`, which is empty.
+
+    Raises ConfigError when it does not start with them.
+    """
+    async with AsyncExitStack() as stack:
+        try:
+            server = await stack.enter_async_context(order_server(directory, flatten(settings)))
+        except WrongAnswer as error:
+            raise ConfigError(str(error)) from None
         assert server.admin is not None
         admin_url = f"http://{server.admin[0]}:{server.admin[1]}"
         client = ShopClient(server.url, admin_url, settings.auth.admin_secret)
@@ -80,8 +88,11 @@ async def own_server(settings: Settings, directory: Path) -> AsyncIterator[Targe
 
 
 async def running_server(client: ShopClient) -> Target:
-    """A server that is there already."""
-    about = await asyncio.to_thread(client.about)
+    """A server that is there already. Raises ConfigError when it is not."""
+    try:
+        about = await asyncio.to_thread(client.about)
+    except StoreUnavailable as error:
+        raise ConfigError(f"--host {error}; is `seckill serve` running there?") from None
     return Target(client, about, await asyncio.to_thread(client.audit))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -66,6 +67,15 @@ def source_commit() -> str:
         return UNKNOWN
     changes = _git(root, "status", "--porcelain", "--untracked-files=no")
     return commit if changes == "" else f"{commit}+dirty"
+
+
+def source_state() -> str:
+    """The commit, and a digest of how tracked files differ from it: two trees are not taken for one."""
+    commit = source_commit()
+    if not commit.endswith("+dirty"):
+        return commit
+    changes = _git(Path(__file__).resolve().parent.parent, "diff", "HEAD") or ""
+    return f"{commit}-{hashlib.sha256(changes.encode()).hexdigest()[:12]}"
 
 
 def short_commit(commit: str) -> str:

@@ -75,7 +75,7 @@ Driver: TypeAlias = Annotated[
     str,
     option(
         "inproc: simulated buyers in the engine's own process. http: a server process and "
-        "connections to it.",
+        "connections to it. locust: a server process under Locust.",
         CROWD,
         default="inproc",
         metavar="NAME",

@@ -35,6 +35,11 @@ def read_result(path: Path) -> Result:
             path = path / RUN_FILE
         data = path.read_bytes()
     except OSError as error:
+        if (path.parent / "tune.jsonl").exists():
+            raise ConfigError(
+                f"{path.parent} holds an experiment that is not finished: give the same `seckill tune` "
+                "command again to go on with it"
+            ) from None
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     try:
         head = msgspec.json.decode(data, type=_Head)

@@ -142,6 +142,7 @@ def heat_map(values: Mapping[tuple[float, float], float], x_label: str, y_label:
     return render(draw, 3.4)
 
 
+WHOLE_SECOND: Final = 0.9
 STALL_RATIO: Final = 50
 
 
@@ -149,16 +150,17 @@ def over_the_run(timeline: Sequence[Second], units: int, *, given_back: bool) ->
     """Answers a second, stock left, and latency, over the time of a run.
 
     With `given_back` units come back, so what buyers took says nothing of what is left, and is shown
-    itself.
+    itself. A begun second at either end counts for the units; its rate would be that of a few orders.
     """
 
     def draw(figure: Figure) -> None:
         top, middle, bottom = figure.subplots(3, 1, sharex=True)
-        at = [each.at_seconds + each.seconds / 2 for each in timeline]
+        whole = [each for each in timeline if each.seconds > WHOLE_SECOND] or timeline
+        at = [each.at_seconds + each.seconds / 2 for each in whole]
         top.plot(
-            at, [each.decided / each.seconds for each in timeline], color=COLORS[0], label="answers"
+            at, [each.decided / each.seconds for each in whole], color=COLORS[0], label="answers"
         )
-        sold = [each.accepted / each.seconds for each in timeline]
+        sold = [each.accepted / each.seconds for each in whole]
         top.plot(at, sold, color=COLORS[2], linestyle="--", label="sold")
         top.set_ylabel("orders/s")
         taken, ends, total = [0], [0.0], 0
@@ -172,8 +174,8 @@ def over_the_run(timeline: Sequence[Second], units: int, *, given_back: bool) ->
             middle.plot(ends, [units - each for each in taken], color=COLORS[1], label="units left")
         middle.set_ylabel("units")
         for name, color, value in (
-            ("p50", COLORS[0], [each.p50_ms for each in timeline]),
-            ("p99", COLORS[1], [each.p99_ms for each in timeline]),
+            ("p50", COLORS[0], [each.p50_ms for each in whole]),
+            ("p99", COLORS[1], [each.p99_ms for each in whole]),
         ):
             bottom.plot(
                 at, [math.nan if each is None else each for each in value], color=color, label=name
@@ -181,7 +183,7 @@ def over_the_run(timeline: Sequence[Second], units: int, *, given_back: bool) ->
         bottom.set_ylabel("latency, ms")
         bottom.set_xlabel("seconds")
         figure.align_ylabels()
-        answered = [each for one in timeline for each in (one.p50_ms, one.p99_ms) if each]
+        answered = [each for one in whole for each in (one.p50_ms, one.p99_ms) if each]
         # On a straight axis one stall would press all other seconds flat.
         wide = bool(answered) and max(answered) > STALL_RATIO * min(answered)
         for axis in (top, middle, bottom):
@@ -213,7 +215,8 @@ def bars(counts: Mapping[str, float], x_label: str, y_label: str) -> bytes:
 
 
 def dots(repeats: Mapping[str, Sequence[float]], x_label: str) -> bytes:
-    """One row a name: every repeat a dot, a stroke at the median, over a logarithmic axis."""
+    """One row a name: every repeat a dot, a stroke at the median; over a logarithmic axis where they
+    lie far apart."""
 
     def draw(figure: Figure) -> None:
         axis = figure.subplots()
@@ -225,7 +228,12 @@ def dots(repeats: Mapping[str, Sequence[float]], x_label: str) -> bytes:
                 axis.scatter([median(values)], [row], marker="|", s=260, color=COLORS[1], zorder=4)
         axis.set_yticks(range(len(names)), [text(name) for name in names])
         axis.set_ylim(len(names) - 0.4, -0.6)
-        axis.set_xscale("log")
+        seen = [value for values in repeats.values() for value in values if value > 0]
+        if seen and max(seen) > STALL_RATIO * min(seen):
+            axis.set_xscale("log")
+        else:
+            # On a logarithmic axis of less than a decade the ticks cannot be read.
+            axis.set_xlim(0, max(seen, default=1.0) * 1.05)
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
         axis.set_xlabel(x_label)
 

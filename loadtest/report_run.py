@@ -164,7 +164,7 @@ def _batches(run: Run) -> Section:
     if batches.by_size:
         counts = {f"{size:,}": float(count) for size, count in sorted(batches.by_size.items())}
         svg = bars(counts, "commands in a batch, at most", "batches")
-        caption = "Batches by size, each counted at the least of these numbers that holds it."
+        caption = "Batches by size, each counted at an upper bound of it."
         plots.append(Plot("batch-sizes.svg", caption, svg))
     tables = [Table(("why batches closed", "batches", "share"), rows)] if rows else []
     return Section("Batches", [text], tables, plots)

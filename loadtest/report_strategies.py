@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from loadtest.comparing import numbers
 from loadtest.report_page import Plot, Report, Section, Table
 from loadtest.report_plots import Series, dots, lines
 from loadtest.results import Strategy
@@ -13,7 +14,8 @@ from loadtest.strategies_report import COLUMNS, StrategiesRun, cells_of
 
 def report_strategies(run: StrategiesRun) -> Report:
     """Throughput of every strategy, and how it depends on the number of connections."""
-    best = max(run.strategies, key=lambda each: each.durable_per_s.median)
+    right = [each for each in run.strategies if not (each.oversold or each.lost or each.failed)]
+    best = max(right or run.strategies, key=lambda each: each.durable_per_s.median)
     runs = [repeat for each in run.strategies for repeat in each.repeats]
     wrong = [
         f"{each.strategy}: {each.oversold:,} units oversold, {each.lost:,} orders lost, {each.failed:,} failed"
@@ -48,7 +50,7 @@ def report_strategies(run: StrategiesRun) -> Report:
             f"{best.strategy} sold {best.durable_per_s.median:,.0f} durable orders/s, the most of "
             f"{len(run.strategies)} strategies"
             + (
-                f": {best.ratio.median:,.0f} times the best row lock."
+                f": {numbers(best.ratio)[0]} times the best row lock."
                 if best.ratio and best.strategy != "row-lock"
                 else "."
             )

@@ -43,6 +43,7 @@ class Orders(msgspec.Struct, frozen=True):
     unknown            orders without a definite answer, also after retries
     failed             orders answered with an error, and repeats answered differently
     refused_overload   answers "overloaded, retry" on the way; one order may get several
+    unsent             orders of a timetable that were due and never sent: not among those offered
     """
 
     offered: int
@@ -55,6 +56,7 @@ class Orders(msgspec.Struct, frozen=True):
     unknown: int
     failed: int
     accepted_before: int
+    unsent: int = 0
 
 
 class PaymentCounts(msgspec.Struct, frozen=True):
@@ -63,11 +65,13 @@ class PaymentCounts(msgspec.Struct, frozen=True):
     paid      orders whose payment was taken, in time or late while they were still held
     too_late  orders that had been given back when the payment came: to be refunded
     left      orders whose buyers did not pay; given back when their time was up
+    unknown   payments without a definite answer, or answered with an error
     """
 
     paid: int
     too_late: int
     left: int
+    unknown: int = 0
 
 
 class Throughput(msgspec.Struct, frozen=True):
@@ -101,7 +105,8 @@ class Batches(msgspec.Struct, frozen=True):
     waited_p99: int | None = None
     waited_max: int | None = None
     by_size: dict[int, int] | None = None
-    """Batches by size, each counted at the least power of two that holds it."""
+    """Batches by size, each counted at an upper bound of it: a power of two, or of a running server
+    the bounds of its /metrics, which are then those of `size_p50` and `size_max` as well."""
 
 
 class AuditResult(msgspec.Struct, frozen=True):

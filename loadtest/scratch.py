@@ -38,7 +38,8 @@ def scratch_store(settings: Settings, folder: Path) -> Iterator[Settings]:
         # What a killed run left behind would be taken for the store of this one.
         _remove(folder)
         try:
-            yield _at(settings, f"sqlite:{folder / SCRATCH_FILE}")
+            # A server of its own may have another working directory.
+            yield _at(settings, f"sqlite:{(folder / SCRATCH_FILE).absolute()}")
         finally:
             _remove(folder)
     else:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
+from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, Final, cast
 from urllib.parse import quote, urlsplit
 
@@ -18,6 +21,10 @@ from loadtest.results import Batches
 SECONDS_MAX: Final = 15.0
 AUDIT_SECONDS_MAX: Final = 600.0
 """The audit replays every event there is."""
+
+
+_OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Straight to the server, as the crowd goes: a proxy of the environment is for other places."""
 
 
 class StoreAbout(msgspec.Struct):
@@ -60,7 +67,7 @@ class ShopClient:
         """Also learns where the operator's listener is, unless it was named."""
         about: About = self._ask("GET", f"{self.url}/v1/about", About)
         if self.admin_url is None and about.admin_url is not None:
-            self.admin_url = about.admin_url.rstrip("/")
+            self.admin_url = check_url("the operator's URL that the server tells", about.admin_url)
         return about
 
     def open_sale(self, sku: str, stock: int, limit_per_buyer: int, hold_seconds: int) -> None:
@@ -73,7 +80,7 @@ class ShopClient:
         try:
             self._ask("GET", f"{self.url}/v1/skus/{quote(sku, safe='')}", Any)
         except _Status as error:
-            if error.status == 404:
+            if error.status == HTTPStatus.NOT_FOUND:
                 return False
             raise
         return True
@@ -112,19 +119,32 @@ class ShopClient:
                 f"{self.url} does not tell where its operator's listener is: give --admin-url, and the "
                 "secret as SECKILL_AUTH__ADMIN_SECRET; the audit is asked for there"
             )
-        return self._ask(method, f"{self.admin_url}{path}", kind, body, seconds_max)
+        secret = {"Authorization": f"Bearer {self._secret}"}
+        try:
+            return self._ask(method, f"{self.admin_url}{path}", kind, body, seconds_max, secret)
+        except _Status as error:
+            if error.status != HTTPStatus.UNAUTHORIZED:
+                raise
+            raise ConfigError(
+                f"{self.admin_url} does not take this secret; set SECKILL_AUTH__ADMIN_SECRET to the "
+                "auth.admin_secret of that server"
+            ) from None
 
     def _ask(
-        self, method: str, url: str, kind: Any, body: Any = None, seconds_max: float = SECONDS_MAX
+        self,
+        method: str,
+        url: str,
+        kind: Any,
+        body: Any = None,
+        seconds_max: float = SECONDS_MAX,
+        secret: Mapping[str, str] = MappingProxyType({}),
     ) -> Any:
-        headers = {"Content-Type": "application/json"}
-        if self.admin_url is not None and url.startswith(self.admin_url):
-            headers["Authorization"] = f"Bearer {self._secret}"
+        headers = {"Content-Type": "application/json", **secret}
         data = None if body is None else msgspec.json.encode(body)
         # The scheme was checked to be http or https.
         request = urllib.request.Request(url, data, headers, method=method)  # noqa: S310
         try:
-            with urllib.request.urlopen(request, timeout=seconds_max) as reply:  # noqa: S310
+            with _OPENER.open(request, timeout=seconds_max) as reply:
                 found = reply.read()
         except urllib.error.HTTPError as error:
             raise _Status(url, error.code, error.read()) from None

@@ -160,6 +160,10 @@ def orders_table(orders: Orders, payments: PaymentCounts | None) -> RenderableTy
             ("paid too late, to refund", payments.too_late, ""),
             ("left without paying", payments.left, ""),
         ]
+        if payments.unknown:
+            rows.append(("payments unknown", payments.unknown, "red"))
+    if orders.unsent:
+        rows.append(("due, never sent", orders.unsent, "yellow"))
     for name, count, style in rows:
         table.add_row(Text(name, style=style), Text(f"{count:,}", style=style))
     return table
@@ -207,7 +211,13 @@ def batches_text(batches: Batches) -> RenderableType:
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for number, name in enumerate(columns):
-        table.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
+        # Figures are never broken: what does not fit beside something else stands below it.
+        table.add_column(
+            name,
+            justify="left" if number == 0 else "right",
+            overflow="fold",
+            no_wrap=number > 0 or name.startswith("p"),
+        )
     return table
 
 

@@ -46,6 +46,8 @@ class Cell(msgspec.Struct, frozen=True):
         """Of the setting, whatever the concurrency."""
         size, delay = self.batch.size_max, self.batch.delay_ms_max
         text = f"{size:,}" + (f" / {delay:g} ms" if delay else "")
+        if self.batch.mode == "adaptive":
+            text += f" adaptive {self.batch.latency_aim_ms:g} ms"
         return f"{self.named} ({text})" if self.named else text
 
 
@@ -53,7 +55,7 @@ class CellRun(msgspec.Struct, frozen=True, kw_only=True):
     """One run of one cell. `size_mean` is orders a batch, rates are a second.
 
     `orders` were sold in all; every other figure but `checked_events` leaves the warm-up out.
-    `refused` orders were told to come again later.
+    `refused` orders had no answer in their time, or were told to come again later.
     """
 
     cell: Cell
@@ -156,7 +158,12 @@ def grid(
     return at_every(
         concurrencies,
         [
-            Cell(msgspec.structs.replace(settings.batch, size_max=size, delay_ms_max=delay))
+            # Of fixed limits: what sets its own stands beside the grid by its name.
+            Cell(
+                msgspec.structs.replace(
+                    settings.batch, mode="fixed", size_max=size, delay_ms_max=delay
+                )
+            )
             for delay in dict.fromkeys(delays_ms)
             for size in dict.fromkeys(sizes)
         ],

@@ -16,8 +16,9 @@ from engine.errors import ConfigError
 from engine.runtime import tune_garbage_collector
 from engine.terminal import print_json, printing
 from loadtest.drivers import DRIVERS, Driver, make_driver
-from loadtest.machine import source_commit
+from loadtest.machine import source_commit, source_state
 from loadtest.places import check_directory, choose_store_url, default_directory, made_directory
+from loadtest.report import write_report
 from loadtest.results import PAGE_FILE, RUN_FILE, write_whole
 from loadtest.scratch import place_of
 from loadtest.settings import WorkloadSettings, check_limit
@@ -79,7 +80,7 @@ def run_tuning(flags: TuneFlags, *, as_json: bool) -> int:
     directory = experiment.directory
     with (
         made_directory(directory),
-        open_journal(directory, fingerprint(experiment, commit), started_at) as journal,
+        open_journal(directory, fingerprint(experiment, source_state()), started_at) as journal,
     ):
         try:
             found = _run(experiment, driver, journal, errors)
@@ -91,12 +92,12 @@ def run_tuning(flags: TuneFlags, *, as_json: bool) -> int:
                 )
             raise
         run = _result(experiment, found, journal.started_at, commit)
-        written = _write(run, directory)
+        written = [*_write(run, directory), write_report(directory).name]
     with printing() as console:
         if as_json:
             print_json(run)
         else:
-            console.print(table_of(run))
+            console.print(table_of(run, console.width))
             for each in sentences(run):
                 console.print()
                 console.print(each, markup=False, highlight=False)
@@ -250,11 +251,11 @@ def fingerprint(experiment: Experiment, commit: str) -> dict[str, Any]:
     """
     return {
         "commit": commit,
-        "settings": [
-            {**msgspec.to_builtins(each.batch), "named": each.named}
+        # By their labels, so that what differs can be named.
+        "settings": {
+            each.label: msgspec.to_builtins(each.batch)
             for each in experiment.cells_of(experiment.labels)
-            if each.concurrency == experiment.concurrencies[0]
-        ],
+        },
         "store_place": place_of(experiment.settings.store.url),
         "seed": experiment.seed,
         **experiment.describe(),

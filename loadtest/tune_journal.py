@@ -6,6 +6,7 @@ was measured survives kill -9, and at most the line that was being written is to
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator, Mapping
@@ -57,7 +58,10 @@ class Journal:
 
     def _write(self, line: bytes) -> None:
         try:
-            os.write(self._file, line + b"\n")
+            whole = line + b"\n"
+            if os.write(self._file, whole) < len(whole):
+                # The half line is cut off when the journal is opened again.
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(self._file)
         except OSError as error:
             raise ConfigError(f"cannot write {self._path}: {error.strerror}") from None
@@ -156,6 +160,7 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _show(value: Any) -> str:
     text = msgspec.json.encode(value).decode()
+    text = "nothing" if value is None else text
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

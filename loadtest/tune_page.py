@@ -25,20 +25,27 @@ COLUMNS: Final = (
     "mean size",
     "commits/s",
 )
+COLUMNS_MIN: Final = 5
 AT: Final = "in flight"
 RUNS: Final = "runs"
 
 
-def table_of(run: TuneRun) -> Table:
-    """Return the experiment as a table for the terminal."""
+def table_of(run: TuneRun, width: int = 120) -> Table:
+    """Return the experiment as a table for a terminal, the last columns left out where they don't fit."""
     table = Table(title="Batch sizes", title_justify="left", box=None, pad_edge=False)
     columns, rows = tabulate(run, run.cells)
+    while len(columns) > COLUMNS_MIN and _width(columns, rows) > width:
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
     for number, column in enumerate(columns):
-        whole = not number or column == COLUMNS[2]
-        table.add_column(column, justify="right" if number else "left", no_wrap=whole)
+        table.add_column(column, justify="right" if number else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def _width(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """Of the table, with two spaces between its columns."""
+    return sum(max(map(len, column)) + 2 for column in zip(columns, *rows, strict=True)) - 2
 
 
 def write(run: TuneRun, directory: Path) -> list[str]:

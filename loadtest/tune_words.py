@@ -9,7 +9,7 @@ import msgspec
 from engine.config import BatchSettings, QueueSettings
 from loadtest.intervals import REPEATS_MIN, Interval
 from loadtest.machine import short_commit
-from loadtest.recommend import Recommendation
+from loadtest.recommend import Recommendation, standings
 from loadtest.tune_report import TuneRun
 
 TOML_FILE: Final = "recommended.toml"
@@ -53,9 +53,25 @@ def _beside(run: TuneRun, chosen: Recommendation) -> str:
             "ahead, and that may be chance."
         )
     if chosen.not_told_from:
-        return f"It cannot be told from: {'; '.join(chosen.not_told_from)}."
-    limit = "" if chosen.p99_ms_max is None else " that holds the condition"
-    return f"Every other setting{limit} is slower, by a ratio whose 95 % interval lies below 1."
+        default = any(each.startswith("default ") for each in chosen.not_told_from)
+        stay = " So nothing here is a reason to leave the default." if default else ""
+        return f"It cannot be told from: {'; '.join(chosen.not_told_from)}.{stay}"
+    limit = chosen.p99_ms_max
+    cells, runs = (
+        [each.cell for each in run.cells],
+        [one for each in run.cells for one in each.repeats],
+    )
+    if sum(each.holds(limit) for each in standings(cells, runs)) == 1:
+        return "No other setting holds the condition."
+    others = "Every other setting that the search left" if run.dropped else "Every other setting"
+    held = (
+        ""
+        if limit is None
+        else " and that holds the condition"
+        if run.dropped
+        else " that holds it"
+    )
+    return f"{others}{held} is slower, by a ratio whose 95 % interval lies below 1."
 
 
 def _again(run: TuneRun, chosen: Recommendation) -> str:

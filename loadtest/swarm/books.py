@@ -19,6 +19,8 @@ HIGHEST_US: Final = 3_600_000_000
 
 DIGITS: Final = 3
 SAMPLES_MAX: Final = 5
+SECONDS_OPEN: Final = 5
+"""Seconds before the current one to which a slow worker may still add."""
 
 ORDER: Final = "order"
 """The histogram of orders: from when one was due to its definite answer. Others are named like
@@ -53,6 +55,7 @@ class Outcomes(msgspec.Struct):
     failed: int = 0
     paid: int = 0
     paid_units: int = 0
+    pay_unknown: int = 0
     pay_unknown_units: int = 0
     too_late: int = 0
     left: int = 0
@@ -97,12 +100,33 @@ class Page(msgspec.Struct):
     last_at: float | None = None
 
 
+def empty_page() -> Page:
+    return Page(outcomes=Outcomes(), histograms={}, seconds={}, samples=[])
+
+
 class _Moment:
-    __slots__ = ("accepted", "decided", "latency", "units")
+    """A second under way. A histogram takes 190 KB, encoded some hundred bytes: `pack` a second that is
+    over, and it is unpacked should something be added after all."""
+
+    __slots__ = ("_histogram", "_packed", "accepted", "decided", "units")
 
     def __init__(self) -> None:
         self.decided = self.accepted = self.units = 0
-        self.latency = new_histogram()
+        self._histogram: HdrHistogram | None = new_histogram()
+        self._packed = ""
+
+    @property
+    def latency(self) -> HdrHistogram:
+        if self._histogram is None:
+            self._histogram = decode_histogram(self._packed)
+        return self._histogram
+
+    @property
+    def encoded(self) -> str:
+        return self._packed if self._histogram is None else _encode(self._histogram)
+
+    def pack(self) -> None:
+        self._packed, self._histogram = self.encoded, None
 
 
 class Books:
@@ -177,7 +201,7 @@ class Books:
             outcomes=self.outcomes,
             histograms={name: _encode(each) for name, each in self.histograms.items()},
             seconds={
-                second: SecondBook(each.decided, each.accepted, each.units, _encode(each.latency))
+                second: SecondBook(each.decided, each.accepted, each.units, each.encoded)
                 for second, each in sorted(self._seconds.items())
             },
             samples=self.samples,
@@ -191,7 +215,7 @@ class Books:
         for name, encoded in page.histograms.items():
             self.histograms.setdefault(name, new_histogram()).decode_and_add(encoded)
         for second, book in page.seconds.items():
-            moment = self._seconds.setdefault(second, _Moment())
+            moment = self._seconds.get(second) or self._begin(second)
             moment.decided += book.decided
             moment.accepted += book.accepted
             moment.units += book.units
@@ -203,10 +227,15 @@ class Books:
         self.first_at = min(firsts, default=None)
         self.last_at = max(lasts, default=None)
 
+    def _begin(self, second: int) -> _Moment:
+        for earlier, each in self._seconds.items():
+            if earlier < second - SECONDS_OPEN:
+                each.pack()
+        moment = self._seconds[second] = _Moment()
+        return moment
+
     def _time(self, at: float, due: float, orders: int, accepted: int, units: int) -> None:
-        moment = self._seconds.get(int(at))
-        if moment is None:
-            moment = self._seconds[int(at)] = _Moment()
+        moment = self._seconds.get(int(at)) or self._begin(int(at))
         moment.decided += orders
         moment.accepted += accepted
         moment.units += units

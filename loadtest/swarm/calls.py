@@ -69,7 +69,7 @@ class _Listed(msgspec.Struct):
 
 
 class _Token(msgspec.Struct):
-    token: str = ""
+    token: str
 
 
 class About(msgspec.Struct):
@@ -92,8 +92,12 @@ class Calls:
         with self._send(
             "POST", f"{admin_url}/v1/admin/tokens", "token", body, _bearer(admin_secret)
         ) as reply:
-            found: _Token = _decode(reply, _Token, _Token())
-            return found.token
+            found: str = _decode(reply, _Token, _Token("")).token
+            if found:
+                reply.success()
+            else:
+                reply.failure(f"{reply.status_code or 'no reply'}, no token")
+            return found
 
     def reserve(self, order: Order, token: str | None, due_ms: float | None = None) -> Verdict:
         """`token` instead of buyer and key, when there is one. `due_ms`: how late this is sent already."""

@@ -90,10 +90,33 @@ class Crowd:
             return None
         return due
 
-    def pause(self, seconds: float) -> None:
-        """Wait, but no longer than until the run is stopped."""
-        self._stopping.wait(seconds)
+    def pause(self, seconds: float, *, in_doubt: bool = False) -> None:
+        """Wait, but no longer than until the run is stopped, unless an answer is still to come."""
+        if in_doubt:
+            gevent.sleep(seconds)
+        else:
+            self._stopping.wait(seconds)
 
     def idle(self) -> None:
         """For a user who has nothing more to do."""
         gevent.sleep(0.2)
+
+
+def closed_crowd() -> Crowd:
+    """One that begins nothing."""
+    plan = CrowdPlan(
+        sale=Sale(),
+        prefix="",
+        shape="flash",
+        per_second=0.0,
+        seconds=0.0,
+        list_size=1,
+        think_seconds=0.0,
+        admin_url="",
+        admin_secret="",
+        shop_secret="",
+        needs_token=False,
+    )
+    crowd = Crowd(plan, 0, 1)
+    crowd.stop()
+    return crowd

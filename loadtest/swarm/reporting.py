@@ -7,6 +7,7 @@ their books gained every second; the whole is with the master or the local runne
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 import signal
@@ -21,7 +22,13 @@ import msgspec
 from locust.contrib.fasthttp import FastHttpSession
 from locust.env import Environment
 from locust.event import EventHook, Events
-from locust.runners import STATE_STOPPED, MasterRunner, WorkerRunner
+from locust.runners import (
+    STATE_MISSING,
+    STATE_RUNNING,
+    STATE_SPAWNING,
+    MasterRunner,
+    WorkerRunner,
+)
 
 from loadtest.swarm.books import ORDER, Books, Page, new_histogram, percentiles_ms
 from loadtest.swarm.calls import About, Calls
@@ -34,6 +41,8 @@ BAD_INPUT_CODE: Final = 2
 REPORT_SECONDS: Final = 1.0
 WORKER_SECONDS: Final = 10.0
 """What a worker may take to end, once its users are done."""
+
+UNDER_WAY: Final = (STATE_SPAWNING, STATE_RUNNING)
 
 CLASSES: Final[dict[str, type[Shopper]]] = {
     "buyer": Buyer,
@@ -77,10 +86,7 @@ class Reporter:
         try:
             plan = self._plan()
         except BadStart as error:
-            sys.stderr.write(f"error: {error}\n")
-            self._environment.process_exit_code = BAD_INPUT_CODE
-            assert self._environment.runner is not None
-            self._environment.runner.quit()
+            self._refuse(error)
             return
         self._runs += 1
         if not self._is_master:
@@ -94,6 +100,24 @@ class Reporter:
             data = {"plan": msgspec.to_builtins(plan), "place": place, "of": len(ids)}
             runner.send_message(PLAN, data, client)
 
+    def _refuse(self, error: BadStart) -> None:
+        """End what has begun; the web page stays, for another try."""
+        runner = self._environment.runner
+        assert runner is not None
+        if self._environment.web_ui is None:
+            sys.stderr.write(f"error: {error}\n")
+            self._environment.process_exit_code = BAD_INPUT_CODE
+            runner.quit()
+            return
+        logging.getLogger(__name__).error("%s", error)
+
+        def stop_once_begun() -> None:
+            while runner.state not in UNDER_WAY:
+                gevent.sleep(0.05)
+            runner.stop()
+
+        gevent.spawn(stop_once_begun)
+
     def join(self, plan: CrowdPlan, place: int, of: int) -> None:
         """Take a share of the run."""
         self.crowd = Shopper.crowd = Crowd(plan, place, of)
@@ -106,8 +130,10 @@ class Reporter:
     def worker_came(self, client_id: str) -> None:
         """One that joins a run under way gets orders of its own, and no part of the timetable."""
         runner = self._environment.runner
-        if not isinstance(runner, MasterRunner) or runner.state in ("ready", STATE_STOPPED):
+        if not isinstance(runner, MasterRunner) or runner.state not in UNDER_WAY:
             return
+        if client_id in runner.clients:
+            return  # It says so again, and has its share.
         plan = self._plan()
         late = msgspec.structs.replace(plan, prefix=f"{plan.prefix}-{client_id[-8:]}", seconds=0.0)
         data = {"plan": msgspec.to_builtins(late), "place": 0, "of": 1}
@@ -195,6 +221,8 @@ class Reporter:
         options = self._environment.parsed_options
         if options is None or not options.books or self._is_worker:
             return
+        if self._environment.process_exit_code == BAD_INPUT_CODE:
+            return  # Nothing began: empty books would look like a result.
         # Written whole or not at all: whoever started this process reads it when it has ended.
         path = Path(options.books)
         draft = path.with_name(f".{path.name}.draft")
@@ -255,9 +283,9 @@ def _wait_for_workers(runner: MasterRunner) -> None:
         runner.stop(send_stop_to_client=False)
         for client in runner.clients.all:
             runner.send_message("quit", None, client.id)
-        # A worker that has sent its books and ended is no client any more.
+        # A worker that has sent its books and ended is no client any more, one that died is missing.
         with gevent.Timeout(runner.environment.stop_timeout + WORKER_SECONDS, exception=False):
-            while runner.clients.all:
+            while any(each.state != STATE_MISSING for each in runner.clients.all):
                 gevent.sleep(0.05)
         quit_at_once()
 

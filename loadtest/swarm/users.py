@@ -10,11 +10,13 @@ from locust import FastHttpUser, constant, task
 from locust.env import Environment
 
 from loadtest.swarm.calls import Accepted, Again, Broken, Calls, InDoubt, Refused, Verdict
-from loadtest.swarm.crowd import Crowd
+from loadtest.swarm.crowd import Crowd, closed_crowd
 from loadtest.swarm.orders import Order
 
 ATTEMPTS_MAX: Final = 50
 """Sendings of one order before it is given up; with the server's usual hint that is 5 seconds."""
+
+NO_TOKEN: Final = Broken("no purchase token")
 
 IMPATIENCE_SECONDS: Final = 0.01
 READ_PAUSE_SECONDS: Final = 0.05
@@ -22,11 +24,11 @@ READ_PAUSE_SECONDS: Final = 0.05
 
 
 class Shopper(FastHttpUser):
-    """Everybody who talks to the shop. `crowd` is set when a run begins."""
+    """Everybody who talks to the shop. `crowd` is set when a run begins that may begin."""
 
     abstract = True
     wait_time = constant(0)
-    crowd: ClassVar[Crowd]
+    crowd: ClassVar[Crowd] = closed_crowd()
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
@@ -51,7 +53,7 @@ class Shopper(FastHttpUser):
                 case Again(pause) | InDoubt(pause):
                     self.crowd.books.outcomes.retried += 1
                     in_doubt = in_doubt or isinstance(verdict, InDoubt)
-                    self.crowd.pause(pause)
+                    self.crowd.pause(pause, in_doubt=in_doubt)
                 case _:
                     return verdict
             if self.crowd.stopping and not in_doubt:
@@ -61,19 +63,13 @@ class Shopper(FastHttpUser):
         return InDoubt(0) if in_doubt and isinstance(verdict, Again) else verdict
 
 
-class Buyer(Shopper):
-    """One order a request, and the whole life: token, reserve, pay or leave."""
+class OneOrder(Shopper):
+    """The whole life of an order: token, reserve, pay or leave.
 
-    weight = 8
+    What inherits from it has one task: Locust adds the tasks of all base classes together.
+    """
 
-    @task
-    def buy(self) -> None:
-        if (found := self.order()) is None:
-            return
-        order, due = found
-        verdict = self.reserve(order, due, self.token_for(order))
-        if isinstance(verdict, Accepted) and verdict.held:
-            self.pay_or_leave(order, verdict.id)
+    abstract = True
 
     def token_for(self, order: Order) -> str | None:
         plan = self.crowd.plan
@@ -92,11 +88,14 @@ class Buyer(Shopper):
             return self.calls.reserve(order, token, late_ms)
 
         try:
-            verdict = Broken("no purchase token") if token == "" else self.settle(send)
+            verdict = NO_TOKEN if token == "" else self.ask(send)
         finally:
             # Also when the user is killed: what was sent may have arrived.
             note(crowd, order, due, verdict)
         return verdict
+
+    def ask(self, send: Callable[[bool], Verdict]) -> Verdict:
+        return self.settle(send)
 
     def pay_or_leave(self, order: Order, reservation_id: str) -> None:
         """Think it over, then pay, or never come back: the units are given back by the engine."""
@@ -121,12 +120,28 @@ class Buyer(Shopper):
                 case Again():
                     outcomes.left += 1
                 case _:
+                    outcomes.pay_unknown += 1
                     outcomes.pay_unknown_units += order.quantity
                     if isinstance(verdict, Broken):
                         books.note(f"payment of {reservation_id}: {verdict.what}")
 
 
-class Impatient(Buyer):
+class Buyer(OneOrder):
+    """One order a request."""
+
+    weight = 8
+
+    @task
+    def buy(self) -> None:
+        if (found := self.order()) is None:
+            return
+        order, due = found
+        verdict = self.reserve(order, due, self.token_for(order))
+        if isinstance(verdict, Accepted) and verdict.held:
+            self.pay_or_leave(order, verdict.id)
+
+
+class Impatient(OneOrder):
     """Sends every order twice, the second time before the first is answered.
 
     Both must get the same answer.
@@ -140,27 +155,35 @@ class Impatient(Buyer):
             return
         order, due = found
         token = self.token_for(order)
-        if token == "":
-            self.reserve(order, due, token)
-            return
-        second = gevent.spawn_later(IMPATIENCE_SECONDS, self.repeat, order, token)
+        self.first: Verdict | None = None
+        self.second = gevent.spawn_later(IMPATIENCE_SECONDS, self.repeat, order, token)
         try:
             verdict = self.reserve(order, due, token)
-            again = second.get()
+            again = self.second.get()
         finally:
-            second.kill()
+            self.second.kill()
         # Only two definite answers can be compared.
-        if isinstance(verdict, Accepted | Refused) and isinstance(again, Accepted | Refused):
+        if is_definite(self.first) and is_definite(again):
             books = self.crowd.books
             books.sent(self.crowd.now)
-            if again == verdict:
+            if again == self.first:
                 books.repeated(self.crowd.now, due)
             else:
-                books.fail(f"order {order.command_id}: {verdict}, and {again} when repeated")
+                books.fail(f"order {order.command_id}: {self.first}, and {again} when repeated")
         if isinstance(verdict, Accepted) and verdict.held:
             self.pay_or_leave(order, verdict.id)
 
+    def ask(self, send: Callable[[bool], Verdict]) -> Verdict:
+        self.first = self.settle(send)
+        if is_definite(self.first):
+            return self.first
+        # It is one order: what the repeat was answered is its answer too.
+        again: Verdict = self.second.get()
+        return again if is_definite(again) or isinstance(again, InDoubt) else self.first
+
     def repeat(self, order: Order, token: str | None) -> Verdict:
+        if token == "":
+            return NO_TOKEN
         return self.settle(lambda _: self.calls.reserve(order, token))
 
 
@@ -206,8 +229,8 @@ class ListBuyer(Shopper):
                 each for each in waiting if isinstance(verdicts[each.command_id], Again | InDoubt)
             ]
             self.crowd.books.outcomes.retried += len(waiting)
-            self.crowd.pause(max(each.after_seconds for each in unsure))
             doubts = any(isinstance(verdicts[each.command_id], InDoubt) for each in waiting)
+            self.crowd.pause(max(each.after_seconds for each in unsure), in_doubt=doubts)
             if self.crowd.stopping and not doubts:
                 return
 
@@ -233,6 +256,10 @@ class Reader(Shopper):
     def read(self, path: str, name: str) -> None:
         if not self.crowd.stopping:
             self.calls.read(path, name)
+
+
+def is_definite(verdict: Verdict | None) -> bool:
+    return isinstance(verdict, Accepted | Refused)
 
 
 def note(crowd: Crowd, order: Order, due: float, verdict: Verdict | None) -> None:

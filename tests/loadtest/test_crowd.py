@@ -23,7 +23,7 @@ from engine.errors import (
 from engine.inventory.commands import Reserve
 from engine.inventory.events import Reserved
 from engine.testing.virtual_clock import VirtualClock
-from loadtest.crowd import ATTEMPTS_MAX, RETRY_SECONDS, Crowd
+from loadtest.crowd import ATTEMPTS_MAX, RETRY_SECONDS, Crowd, Tally
 from loadtest.sale import Arrival
 from loadtest.settings import WorkloadSettings
 from loadtest.workload import Order, generate
@@ -303,3 +303,22 @@ async def test_orders_that_cannot_be_noted_stop_the_crowd_with_one_error() -> No
     with pytest.raises(SeckillError, match="the disk is full"):
         await clock.run(crowd.run())
     assert shop.sendings.total() == 0
+
+
+def test_when_counting_begins_the_warm_up_leaves_rates_and_latency_and_nothing_else() -> None:
+    workload = generate(WorkloadSettings(buyers=2, stock=2))
+    tally = Tally(workload)
+    orders = [order for *_, order in workload]
+    for number, (order, now, seconds) in enumerate(
+        zip(orders, (1.0, 5.0), (9.0, 0.5), strict=True)
+    ):
+        if number == 1:
+            tally.begin_counting(3.0)
+        assert isinstance(order, Reserve)
+        answer = Reserved(order.id, order.buyer, order.quantity)
+        tally.count(number, order, (answer,))
+        tally.latency.record(seconds)
+        tally.last_answered = now
+    assert (tally.accepted, tally.warm_accepted, tally.warm_decided) == (2, 1, 1)
+    assert tally.seconds == 2.0
+    assert tally.latency.percentiles().max == pytest.approx(500)

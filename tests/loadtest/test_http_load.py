@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import select
 import shutil
+import signal
+import subprocess
+import sys
 from itertools import islice
 from pathlib import Path
 
@@ -89,6 +94,36 @@ async def test_orders_without_a_reply_are_counted(tmp_path: Path) -> None:
         await generator.connect(1)
     load = await generator.closed_loop(islice(order_requests("o"), 2), 1)
     assert load.orders == {NO_REPLY: 2}
+
+
+KILLED_AT_WORK = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from loadtest.http_processes import order_server
+
+async def main():
+    async with order_server(Path("."), {}) as server:
+        await server.open_sale()
+        os.write(1, str(server.process.pid).encode())
+        os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+
+
+def test_a_server_ends_when_who_started_it_is_killed(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLED_AT_WORK]
+    killed = subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    try:
+        server = os.pidfd_open(int(killed.stdout))
+    except ProcessLookupError:
+        return  # It was quick.
+    ended, _, _ = select.select([server], [], [], 20)
+    if not ended:
+        signal.pidfd_send_signal(server, signal.SIGKILL)
+    os.close(server)
+    assert ended, "it went on and kept the store locked"
 
 
 async def test_wrk_sends_orders_that_are_all_sold(tmp_path: Path) -> None:

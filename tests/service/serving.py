@@ -69,6 +69,15 @@ class Served:
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
 
+    def pause(self) -> None:
+        """Take the processor away from it, until `go_on`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     def wait(self) -> int:
         """Its exit code, once it has ended; minus the number of the signal that ended it."""
         assert self._process is not None
