@@ -155,6 +155,11 @@ def test_a_stall_does_not_press_all_other_seconds_flat() -> None:
     assert "2,000" not in said, "powers of ten, so that 8 ms can be told from 16"
 
 
+def test_an_axis_of_dots_says_when_it_is_logarithmic() -> None:
+    assert "orders/s" in texts(dots({"one": [100, 110]}, "orders/s"))
+    assert "orders/s (logarithmic)" in texts(dots({"one": [100], "two": [90_000]}, "orders/s"))
+
+
 def test_sizes_that_lie_close_have_no_numbers_over_each_other() -> None:
     near = texts(lines([Series("a", {1: [1], 5_000: [2], 5_001: [3]})], "x", "y"))
     assert "5,000" in near
