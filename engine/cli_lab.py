@@ -14,6 +14,7 @@ from loadtest import (
     options_report,
     options_tune,
 )
+from loadtest.swarm.mix import DEFAULT_MIX
 
 lab = typer.Typer(rich_markup_mode="rich")
 
@@ -104,7 +105,7 @@ def loadtest(
     duration: options_loadtest.Duration = "20s",
     shape: options_loadtest.ShapeOption = "flash",
     rate: options_loadtest.Rate = 0.0,
-    mix: options_loadtest.Mix = "buyer:8,reader:1,impatient:1",
+    mix: options_loadtest.Mix = DEFAULT_MIX,
     list_size: options_loadtest.ListSize = 100,
     think_seconds: options_loadtest.Think = 0.5,
     processes: options_loadtest.Processes = 1,
@@ -115,6 +116,7 @@ def loadtest(
     pay_rate: options_loadtest.PayRate = 0.7,
     stock: options_loadtest.Stock = 1_000_000,
     skus: options_loadtest.Skus = 1,
+    sku_prefix: options_loadtest.SkuPrefix = None,
     limit_per_buyer: options_loadtest.Limit = 0,
     hold_seconds: options_loadtest.Hold = 120,
     config: options.Config = None,
@@ -158,6 +160,7 @@ def loadtest(
             "limit_per_buyer": limit_per_buyer,
             "hold_seconds": hold_seconds,
         },
+        sku_prefix=sku_prefix,
         host=host,
         admin_url=admin_url,
         store_url=store_url,

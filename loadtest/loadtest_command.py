@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,11 +25,14 @@ from loadtest.places import (
 )
 from loadtest.report import write_report
 from loadtest.results import RUN_FILE, Repeat, Run, write_run
+from loadtest.sale import SKU_PREFIX
 from loadtest.settings import WorkloadSettings, check_limit
 from loadtest.shop_client import ShopClient
 from loadtest.swarm.mix import parse_mix
 
 SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3_600.0}
+CONNECTIONS_SPARE: Final = 8
+SKU_PREFIX_ALLOWED: Final = re.compile(r"[A-Za-z0-9._-]{1,40}")
 _DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)([smh]?)", re.ASCII)
 
 
@@ -45,6 +49,7 @@ class LoadTestFlags(msgspec.Struct, frozen=True, kw_only=True):
     think_seconds: float
     processes: int
     sale: dict[str, Any]
+    sku_prefix: str | None
     host: str | None
     admin_url: str | None
     store_url: str | None
@@ -111,6 +116,7 @@ def make_test(flags: LoadTestFlags) -> LoadTest:
         list_size=flags.list_size,
         think_seconds=flags.think_seconds,
         processes=flags.processes,
+        sku_prefix=_sku_prefix(flags),
     )
     if flags.host is not None:
         return LoadTest(
@@ -124,12 +130,29 @@ def make_test(flags: LoadTestFlags) -> LoadTest:
     if flags.admin_url is not None:
         raise ConfigError("--admin-url goes with --host; a server of its own is found")
     settings, keep = _settings(flags, directory)
+    if flags.users > settings.service.connections_max - CONNECTIONS_SPARE:
+        raise ConfigError(
+            f"--users {flags.users:,} are more connections than service.connections_max lets in "
+            f"({settings.service.connections_max:,}, of which {CONNECTIONS_SPARE} are spare)"
+        )
     if sale.hold_seconds and not settings.query_side.managers:
         raise ConfigError(
             "--hold-seconds needs query_side.managers = true: nobody else gives back what is not paid; "
             "--hold-seconds 0 makes every order final"
         )
     return LoadTest(load=load, sale=sale, settings=settings, directory=directory, keep_store=keep)
+
+
+def _sku_prefix(flags: LoadTestFlags) -> str:
+    """What a running server has not sold yet, unless it is named."""
+    if flags.sku_prefix is None:
+        return SKU_PREFIX if flags.host is None else f"LOAD-{datetime.now(UTC):%m%d-%H%M%S}"
+    if not SKU_PREFIX_ALLOWED.fullmatch(flags.sku_prefix):
+        raise ConfigError(
+            "--sku-prefix takes 1 to 40 letters, digits, dots, underscores and dashes, got "
+            f"{flags.sku_prefix[:60]!r}"
+        )
+    return flags.sku_prefix
 
 
 def _running(flags: LoadTestFlags) -> ShopClient:

@@ -20,7 +20,7 @@ import msgspec
 
 from engine.config import ENVIRONMENT_PREFIX
 from engine.errors import SeckillError
-from loadtest.sale import Sale
+from loadtest.sale import SKU_PREFIX, Sale
 from loadtest.swarm.books import Outcomes, Page, empty_page
 from loadtest.swarm.shapes import Shape
 
@@ -53,6 +53,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     list_size: int
     think_seconds: float
     processes: int
+    sku_prefix: str = SKU_PREFIX
 
 
 class Progress(msgspec.Struct):
@@ -157,6 +158,7 @@ class LocustProcess:
             "think-seconds": load.think_seconds,
             "seed": sale.seed,
             "skus": sale.skus,
+            "sku-prefix": load.sku_prefix,
             "buyers": sale.buyers,
             "popularity": sale.popularity,
             "quantity": sale.quantity,

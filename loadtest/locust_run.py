@@ -144,7 +144,7 @@ async def _against_running(
 async def _let_them_come(
     test: LoadTest, target: Target, secrets: Secrets, progress: Callable[[Progress], None]
 ) -> tuple[Page, Batches, bool]:
-    await open_sales(target, test.sale)
+    await open_sales(target, test.sale, test.load.sku_prefix)
     before = await target.batches()
     # Ids of a store of its own are the same for the same seed.
     prefix = f"{test.sale.seed:x}"

@@ -96,16 +96,16 @@ async def running_server(client: ShopClient) -> Target:
     return Target(client, about, await asyncio.to_thread(client.audit))
 
 
-async def open_sales(target: Target, sale: Sale) -> None:
+async def open_sales(target: Target, sale: Sale, sku_prefix: str) -> None:
     """Put the SKUs of the sale on sale. Raises ConfigError when one is there already."""
-    client = target.client
-    for sku in sale.sku_names:
+    client, names = target.client, sale.sku_names(sku_prefix)
+    for sku in names:
         if await asyncio.to_thread(client.is_on_sale, sku):
             raise ConfigError(
-                f"{sku} is there already; a load test sells SKU-1 to SKU-{sale.skus:,} in a store that "
-                "has none of them, so that every unit can be accounted for"
+                f"{sku} is there already; a load test sells SKUs of its own, so that every unit can be "
+                "accounted for: give another --sku-prefix"
             )
-    for sku in sale.sku_names:
+    for sku in names:
         await asyncio.to_thread(
             client.open_sale, sku, sale.stock, sale.limit_per_buyer, sale.hold_seconds
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Final, TypeAlias
 
 from loadtest.options import COMPARISON, CROWD, FILES, SALE, option
+from loadtest.swarm.mix import DEFAULT_MIX
 from loadtest.swarm.shapes import Shape
 
 TARGET: Final = "The server"
@@ -26,7 +27,7 @@ Gateways that send lists, three runs each with a database of its own on a server
 > seckill loadtest --mix list:1 --users 20 --list-size 500 \\
 --store-url mysql://shop:secret@db/shop --repeats 3
 
-A server that is running already, which has no SKU-1 yet:
+A server that is running already:
 
 > seckill loadtest --host http://10.0.0.5:8080 --admin-url http://10.0.0.5:8081
 """
@@ -71,7 +72,7 @@ Mix: TypeAlias = Annotated[
         "Users by weight: buyer (one order a request, then pays or leaves), list (sends lists), reader "
         "(asks), impatient (sends each order twice).",
         CROWD,
-        default="buyer:8,reader:1,impatient:1",
+        default=DEFAULT_MIX,
         metavar="NAME:N,...",
     ),
 ]
@@ -85,6 +86,15 @@ Processes: TypeAlias = Annotated[
 ]
 Stock: TypeAlias = Annotated[int, option("Units of every SKU.", SALE, "stock", 1_000_000)]
 Skus: TypeAlias = Annotated[int, option("Different SKUs on sale.", SALE, "skus", 1)]
+SkuPrefix: TypeAlias = Annotated[
+    str | None,
+    option(
+        "What stands before -1, -2 of the SKUs on sale.",
+        SALE,
+        default="SKU; with --host LOAD and the time",
+        metavar="NAME",
+    ),
+]
 Limit: TypeAlias = Annotated[
     int, option("Units of one SKU that one buyer may hold; 0: no limit.", SALE, default=0)
 ]

@@ -15,6 +15,8 @@ Arrival: TypeAlias = Literal["burst", "poisson", "ramp"]
 
 ARRIVALS: Final[tuple[str, ...]] = get_args(Arrival)
 
+SKU_PREFIX: Final = "SKU"
+
 _RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?", re.ASCII)
 _WEIGHT = re.compile(r"(\d{1,9}):(\d{0,9}(?:\.\d{1,9})?)", re.ASCII)
 
@@ -56,9 +58,8 @@ class Sale(msgspec.Struct, frozen=True):
     late_payments: float = 0.0
     cart_size: str = "1"
 
-    @property
-    def sku_names(self) -> list[str]:
-        return [f"SKU-{n}" for n in range(1, self.skus + 1)]
+    def sku_names(self, prefix: str = SKU_PREFIX) -> list[str]:
+        return [f"{prefix}-{n}" for n in range(1, self.skus + 1)]
 
 
 def parse_quantities(text: str, most: int) -> Quantities:

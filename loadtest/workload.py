@@ -70,7 +70,7 @@ class GeneratedWorkload:
 
     def __init__(self, settings: WorkloadSettings, columns: Columns) -> None:
         self.settings = settings
-        self.skus: Sequence[str] = settings.sku_names
+        self.skus: Sequence[str] = settings.sku_names()
         self.stock = settings.stock
         self.limit_per_buyer = settings.limit_per_buyer
         self.hold_seconds = settings.hold_seconds

@@ -15,6 +15,9 @@ RETRY_SECONDS: Final = 0.2
 
 TOKEN_SECONDS: Final = 3_600
 
+TOO_LATE: Final = "hold_expired"
+"""Why a payment is refused that is to be refunded."""
+
 
 class Accepted(NamedTuple):
     """Sold or held: `id` names the reservation, `held` tells that it is still to be paid."""
@@ -120,6 +123,9 @@ class Calls:
         path = f"/v1/reservations/{quote(reservation_id, safe='')}/confirm"
         with self._send("POST", path, "pay", None, self._shop) as reply:
             verdict = _read(reply)
+            if isinstance(verdict, Refused) and verdict.reason != TOO_LATE:
+                # Of a reservation that was just made, and is paid once.
+                verdict = Broken(f"{reply.status_code} {verdict.reason}")
             _tell_locust(reply, verdict)
             return verdict
 
@@ -179,7 +185,7 @@ def _read(reply: ResponseContextManager) -> Verdict:
         if found is None:
             return Broken(f"{status} with {_start_of(reply)}")
         return Accepted(found.id, found.held_until_ms is not None)
-    if status in (404, 409):
+    if status == 409:
         return Refused(_decode(reply, _Problem, _Problem()).reason or str(status))
     if status in (429, 503):
         return Again(_pause(_decode(reply, _Problem, _Problem()).retry_after_ms))
@@ -192,7 +198,7 @@ def _read(reply: ResponseContextManager) -> Verdict:
 def _of_listed(item: _Listed) -> Verdict:
     if item.status == 201:
         return Accepted(item.id, item.held_until_ms is not None)
-    if item.status in (404, 409):
+    if item.status == 409:
         return Refused(item.reason or str(item.status))
     if item.status in (429, 503):
         return Again(_pause(item.retry_after_ms))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import perf_counter
+from typing import Any
 
 import gevent
 import msgspec
 from gevent.event import Event
+from gevent.pool import Group
 
-from loadtest.sale import Sale
+from loadtest.sale import SKU_PREFIX, Sale
 from loadtest.swarm.arrivals import timetable
 from loadtest.swarm.books import Books
 from loadtest.swarm.orders import Order, endless_orders
@@ -33,6 +35,7 @@ class CrowdPlan(msgspec.Struct, frozen=True):
     admin_secret: str
     shop_secret: str
     needs_token: bool
+    sku_prefix: str = SKU_PREFIX
 
 
 class Crowd:
@@ -41,7 +44,10 @@ class Crowd:
     def __init__(self, plan: CrowdPlan, place: int, of: int) -> None:
         self.plan = plan
         self.books = Books()
-        self.orders: Iterator[Order] = endless_orders(plan.sale, plan.prefix, place, of)
+        self.orders: Iterator[Order] = endless_orders(
+            plan.sale, plan.prefix, place, of, plan.sku_prefix
+        )
+        self._beside = Group()
         # Every process counts by its own clock: those of two machines differ.
         self._began = perf_counter()
         self._stopping = Event()
@@ -96,6 +102,19 @@ class Crowd:
             gevent.sleep(seconds)
         else:
             self._stopping.wait(seconds)
+
+    def beside(self, work: Callable[..., None], *arguments: Any) -> None:
+        """Do what comes after an order. In an open loop the user is free for the next one meanwhile:
+        else buyers who think would look like a server that is slow."""
+        if self._timetable is None:
+            work(*arguments)
+        else:
+            self._beside.spawn(work, *arguments)
+
+    def finish(self, seconds_max: float) -> None:
+        """Wait for what is done beside, once the users have ended."""
+        if not self._beside.join(timeout=seconds_max):
+            self._beside.kill()
 
     def idle(self) -> None:
         """For a user who has nothing more to do."""

@@ -9,7 +9,7 @@ from typing import Final
 
 from locust.argument_parser import LocustArgumentParser
 
-from loadtest.sale import Sale, parse_quantities
+from loadtest.sale import SKU_PREFIX, Sale, parse_quantities
 from loadtest.swarm.mix import parse_mix
 from loadtest.swarm.shapes import SHAPES
 
@@ -25,6 +25,7 @@ def add_flags(parser: LocustArgumentParser) -> None:
     # Not in a group: only the parser itself knows what the web page may show.
     parser.add_argument(
         "--shape",
+        include_in_web_ui=False,  # Read when Locust starts.
         choices=["", *SHAPES],
         default="",
         help="How many of --users (or of --rate) are there over --run-time: flash, ramp, wave, soak. "
@@ -39,6 +40,7 @@ def add_flags(parser: LocustArgumentParser) -> None:
     )
     parser.add_argument(
         "--mix",
+        include_in_web_ui=False,  # Read when Locust starts.
         type=_mix_text,
         default="",
         help="Users by weight, such as buyer:8,list:1,reader:1,impatient:1; who is not named is left "
@@ -51,6 +53,7 @@ def add_flags(parser: LocustArgumentParser) -> None:
         default=1,
         help="Orders are for SKU-1 to SKU-N.",
     )
+    parser.add_argument("--sku-prefix", default=SKU_PREFIX, help="What stands before -1 to -N.")
     parser.add_argument("--buyers", type=_number(1, 10_000_000, whole=True), default=1_000_000)
     parser.add_argument(
         "--popularity", type=_number(0, 10), default=1.0, help="Zipf exponent over the SKUs."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+DEFAULT_MIX: Final = "buyer:8,reader:1,impatient:1"
 USER_NAMES: Final = ("buyer", "list", "reader", "impatient")
 
 

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from loadtest.draws import draw
-from loadtest.sale import Sale
+from loadtest.sale import SKU_PREFIX, Sale
 
 BLOCK_ORDERS: Final = 20_000
 """Drawn at a time, in about 5 ms; the draw holds up everybody who waits for a reply."""
@@ -25,13 +25,15 @@ class Order(NamedTuple):
     pace: float
 
 
-def endless_orders(sale: Sale, prefix: str, place: int = 0, of: int = 1) -> Iterator[Order]:
+def endless_orders(
+    sale: Sale, prefix: str, place: int = 0, of: int = 1, sku_prefix: str = SKU_PREFIX
+) -> Iterator[Order]:
     """Orders as `sale` says, for ever; `prefix` makes their ids those of one run.
 
     Of `of` processes each draws other blocks, so that no two of them send the same order. Duplicates,
     arrival times and carts of the sale are not used.
     """
-    names = sale.sku_names
+    names = sale.sku_names(sku_prefix)
     population, buyers = sale.buyers, min(sale.buyers, BLOCK_ORDERS)
     sale = msgspec.structs.replace(
         sale, buyers=buyers, orders_per_buyer=max(1, BLOCK_ORDERS // buyers), duplicates=0.0

@@ -34,6 +34,7 @@ from loadtest.swarm.books import ORDER, Books, Page, new_histogram, percentiles_
 from loadtest.swarm.calls import About, Calls
 from loadtest.swarm.crowd import Crowd, CrowdPlan
 from loadtest.swarm.flags import add_flags, sale_of, weights_of
+from loadtest.swarm.mix import DEFAULT_MIX, parse_mix
 from loadtest.swarm.users import Buyer, Impatient, ListBuyer, Reader, Shopper
 
 PLAN: Final = "seckill-plan"
@@ -41,6 +42,9 @@ BAD_INPUT_CODE: Final = 2
 REPORT_SECONDS: Final = 1.0
 WORKER_SECONDS: Final = 10.0
 """What a worker may take to end, once its users are done."""
+
+FINISH_SECONDS: Final = 5.0
+"""What a payment may take that is begun when the run has ended."""
 
 UNDER_WAY: Final = (STATE_SPAWNING, STATE_RUNNING)
 
@@ -174,7 +178,33 @@ class Reporter:
             admin_secret=options.admin_secret,
             shop_secret=options.shop_secret,
             needs_token=needs_token,
+            sku_prefix=options.sku_prefix,
         )
+
+    def finish(self, **_: Any) -> None:
+        """The users have ended; buyers who were thinking pay now."""
+        if self.crowd is not None:
+            self.crowd.finish(self._environment.stop_timeout + FINISH_SECONDS)
+
+    def note_lost_workers(self, count: int) -> None:
+        """What a worker counted since its last report went with it."""
+        if count:
+            self._master_books.note(f"{count} processes of Locust were lost with what they counted")
+
+    def print_outcomes(self, **_: Any) -> None:
+        """For whoever started Locust by hand: what its own tables do not tell."""
+        options = self._environment.parsed_options
+        if options is None or options.progress or self._is_worker or not self.books.answered:
+            return
+        found = self.books.outcomes
+        refused = ", ".join(f"{reason} {count:,}" for reason, count in found.refused.items())
+        sys.stderr.write(
+            f"\nOrders: {found.sent:,} sent, {found.accepted:,} accepted ({found.units:,} units), refused: "
+            f"{refused or 'none'}; {found.duplicate:,} repeats, {found.unknown:,} unknown, "
+            f"{found.failed:,} failed, {found.unsent:,} due and never sent\n"
+        )
+        for sample in self.books.samples:
+            sys.stderr.write(f"error: {sample}\n")
 
     # -- books
 
@@ -254,30 +284,36 @@ def _init(environment: Environment, **_: Any) -> None:
     if not options.shape:
         # Without a shape the users come and stay as Locust's own flags and page say.
         environment.shape_class = None
-    _apply_mix(environment, weights_of(options))
+    mix = weights_of(options)
+    if not mix and not options.user_classes:
+        mix = parse_mix(DEFAULT_MIX)
+    _apply_mix(environment, mix)
     events = environment.events
     events.test_start.add_listener(reporter.begin)
     events.test_stopping.add_listener(reporter.end)
+    events.test_stop.add_listener(reporter.finish)
     events.request.add_listener(reporter.note_request)
     events.report_to_master.add_listener(reporter.send_books)
     events.worker_report.add_listener(reporter.take_books)
     events.worker_connect.add_listener(reporter.worker_came)
     events.quit.add_listener(reporter.write_books)
+    events.quit.add_listener(reporter.print_outcomes)
     if isinstance(runner, WorkerRunner):
         runner.register_message(PLAN, reporter.receive_plan)
         return
     if isinstance(runner, MasterRunner):
-        _wait_for_workers(runner)
+        _wait_for_workers(runner, reporter)
     if options.progress:
         # Locust takes SIGTERM only when a shape has ended; before, it would end without a word.
         gevent.signal_handler(signal.SIGTERM, runner.quit)
         gevent.spawn(reporter.print_progress)
 
 
-def _wait_for_workers(runner: MasterRunner) -> None:
+def _wait_for_workers(runner: MasterRunner, reporter: Reporter) -> None:
     """By itself a master that quits waits half a second for the last books of its workers, whose users
     may still wait for replies."""
     quit_at_once = runner.quit
+    told: list[bool] = []
 
     def quit_in_order() -> None:
         runner.stop(send_stop_to_client=False)
@@ -287,6 +323,9 @@ def _wait_for_workers(runner: MasterRunner) -> None:
         with gevent.Timeout(runner.environment.stop_timeout + WORKER_SECONDS, exception=False):
             while any(each.state != STATE_MISSING for each in runner.clients.all):
                 gevent.sleep(0.05)
+        if not told:
+            reporter.note_lost_workers(len(runner.clients.all))
+            told.append(True)
         quit_at_once()
 
     runner.quit = quit_in_order  # type: ignore[method-assign]

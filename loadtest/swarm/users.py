@@ -51,7 +51,7 @@ class Shopper(FastHttpUser):
         for _ in range(ATTEMPTS_MAX):
             match verdict:
                 case Again(pause) | InDoubt(pause):
-                    self.crowd.books.outcomes.retried += 1
+                    self.crowd.books.outcomes.retried += isinstance(verdict, Again)
                     in_doubt = in_doubt or isinstance(verdict, InDoubt)
                     self.crowd.pause(pause, in_doubt=in_doubt)
                 case _:
@@ -103,10 +103,11 @@ class OneOrder(Shopper):
         if not order.pays:
             books.outcomes.left += 1
             return
-        verdict: Verdict | None = None
-        if crowd.plan.think_seconds:
-            crowd.pause(order.pace * crowd.plan.think_seconds)
+        verdict: Verdict | None = Again(0)
         try:
+            # Whoever is stopped while they think has sent nothing.
+            crowd.pause(order.pace * crowd.plan.think_seconds)
+            verdict = None
             verdict = self.settle(lambda _: self.calls.confirm(reservation_id))
         finally:
             # Not a moment earlier: books are emptied whenever they are sent to the master.
@@ -138,7 +139,7 @@ class Buyer(OneOrder):
         order, due = found
         verdict = self.reserve(order, due, self.token_for(order))
         if isinstance(verdict, Accepted) and verdict.held:
-            self.pay_or_leave(order, verdict.id)
+            self.crowd.beside(self.pay_or_leave, order, verdict.id)
 
 
 class Impatient(OneOrder):
@@ -171,7 +172,7 @@ class Impatient(OneOrder):
             else:
                 books.fail(f"order {order.command_id}: {self.first}, and {again} when repeated")
         if isinstance(verdict, Accepted) and verdict.held:
-            self.pay_or_leave(order, verdict.id)
+            self.crowd.beside(self.pay_or_leave, order, verdict.id)
 
     def ask(self, send: Callable[[bool], Verdict]) -> Verdict:
         self.first = self.settle(send)

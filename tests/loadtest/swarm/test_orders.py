@@ -73,7 +73,7 @@ def test_orders_stay_within_the_sale(
     # The ends of a block, and the begin of the next one.
     for order in islice(endless_orders(sale, f"{seed:x}"), BLOCK_ORDERS - 100, BLOCK_ORDERS + 100):
         assert 1 <= int(order.buyer.removeprefix("buyer-")) <= buyers
-        assert order.sku in sale.sku_names
+        assert order.sku in sale.sku_names()
         assert low <= order.quantity <= low + more
         assert 0 <= order.pace < 1
         assert 1 <= len(order.command_id) <= 64
