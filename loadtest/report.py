@@ -34,6 +34,12 @@ CAVEAT: Final = (
     "more than single figures."
 )
 
+CAVEAT_ELSEWHERE: Final = (
+    "The server was running before and has settings of its own, which this result does not hold. The "
+    "machine named here is the load generator's; where the server ran is not known. The figures hold "
+    "the way between them too."
+)
+
 
 def write_report(place: Path, out: Path | None = None) -> Path:
     """Write the report of a result, a folder or its run.json; return the path of the page.
@@ -91,13 +97,18 @@ def render(report: Report, run: Result) -> str:
         "warnings": report.warnings,
         "sections": sections,
         "facts": _facts(report, run),
-        "caveat": CAVEAT,
+        "caveat": CAVEAT_ELSEWHERE if _was_elsewhere(run) else CAVEAT,
         "changed": [(name, text_of(value)) for name, value in changed_settings(settings).items()],
         "settings": [(name, text_of(value)) for name, value in settings.items()],
     }
     text = files("loadtest").joinpath("templates/report.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     return environment.from_string(text).render(page=page)
+
+
+def _was_elsewhere(run: Result) -> bool:
+    """Whether the load went to a server that others had started: its settings are not in the result."""
+    return run.kind == "locust" and "store" not in run.config
 
 
 def _inline(svg: bytes) -> str:

@@ -90,6 +90,8 @@ def audit_sentence(audit: AuditResult) -> str:
 
 def text_of(value: object) -> str:
     """A setting as it is read."""
+    if value is None:
+        return "(none)"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):

@@ -229,13 +229,14 @@ def dots(repeats: Mapping[str, Sequence[float]], x_label: str) -> bytes:
         axis.set_yticks(range(len(names)), [text(name) for name in names])
         axis.set_ylim(len(names) - 0.4, -0.6)
         seen = [value for values in repeats.values() for value in values if value > 0]
+        axis.set_xlabel(x_label)
         if seen and max(seen) > STALL_RATIO * min(seen):
             axis.set_xscale("log")
+            axis.set_xlabel(f"{x_label} (logarithmic)")
         else:
             # On a logarithmic axis of less than a decade the ticks cannot be read.
             axis.set_xlim(0, max(seen, default=1.0) * 1.05)
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
-        axis.set_xlabel(x_label)
 
     return render(draw, 0.9 + 0.42 * len(repeats))
 

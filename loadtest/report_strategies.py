@@ -37,7 +37,7 @@ def report_strategies(run: StrategiesRun) -> Report:
             plots=[
                 Plot(
                     "strategies.svg",
-                    "Every repeat a dot, the median a stroke, at the best pool size; the axis is logarithmic.",
+                    "Every repeat a dot, the median a stroke, at the best pool size.",
                     dots(at_best, "durable orders/s"),
                 )
             ],

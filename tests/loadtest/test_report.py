@@ -264,6 +264,18 @@ def test_what_was_asked_of_the_sale_is_among_the_settings_first_read(tmp_path: P
     assert "workload.seed" not in changed, "1 is the default"
 
 
+def test_of_a_server_that_others_started_it_does_not_say_that_cores_were_shared(
+    tmp_path: Path,
+) -> None:
+    shared = "shared this machine's cores".replace("'", "&#39;")
+    own = load_test()
+    running = msgspec.structs.replace(own, config={"workload": own.config["workload"]})
+    assert shared in page_of(tmp_path / "own", own)
+    page = page_of(tmp_path / "running", running)
+    assert shared not in page
+    assert "where the server ran is not known" in page
+
+
 def test_every_kind_that_can_be_read_can_be_shown() -> None:
     assert set(BUILDERS) == set(TYPES)
 

@@ -35,6 +35,18 @@ CUT_OFF: Final = """
 })
 """
 
+LEGEND_OVER_PLOT: Final = """
+[...document.querySelectorAll('figure svg')].flatMap(svg => {
+    const grounds = [...svg.querySelectorAll('[id^=axes] > [id^=patch]:first-child')]
+        .map(ground => ground.getBoundingClientRect());
+    return [...svg.querySelectorAll('[id^=legend]')].filter(legend => {
+        const box = legend.getBoundingClientRect();
+        return grounds.some(ground => box.left < ground.right && ground.left < box.right &&
+            box.top < ground.bottom - 1 && ground.top < box.bottom - 1);
+    }).map(legend => legend.textContent.trim());
+})
+"""
+
 OVER_EACH_OTHER: Final = """
 [...document.querySelectorAll('figure svg')].flatMap(svg => {
     const boxes = [...svg.querySelectorAll('text')]
@@ -84,6 +96,7 @@ def test_it_can_be_read_on_every_screen(
         assert "rgb(255, 255, 255)" in ground
     assert page.evaluate(CUT_OFF) == []
     assert page.evaluate(OVER_EACH_OTHER) == []
+    assert page.evaluate(LEGEND_OVER_PLOT) == []
     if width == WIDE:
         assert page.evaluate(SIDEWAYS) == 0, "every column is seen without scrolling"
     context.close()
