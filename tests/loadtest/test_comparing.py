@@ -47,7 +47,7 @@ def compared(*rates: Sequence[float]) -> Comparison:
         (
             FAST[:2],
             "too few repeats",
-            "no difference shown: an interval takes 3 repeats of each; this has 2, A 3",
+            "no difference shown: 1.50 times A, but that was not tested: it takes 3 repeats of each",
         ),
     ],
 )
@@ -62,7 +62,7 @@ def test_a_verdict_is_told_in_words(rates: Sequence[float], verdict: str, says: 
 def test_a_base_of_few_repeats_shows_nothing() -> None:
     found = compared(BASE[:2], FAST, SLOW)
     assert [each.name for each in found.too_few] == ["B", "C"]
-    assert sentence(found.entries[0], found.entries[1]).endswith("this has 3, A 2")
+    assert sentence(found.entries[0], found.entries[1]).endswith("this has 3 and A 2")
     assert found.below(1) == []
 
 

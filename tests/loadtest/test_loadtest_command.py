@@ -94,7 +94,10 @@ def test_a_running_server_with_tokens_is_loaded_and_its_secrets_are_told_to_nobo
             lines = [line for line, folder in running() if "locustfile" in line]
             everybody = "\n".join(line for line, _ in running())
             assert test.wait() == 0, test.errors
-        with load_test(tmp_path, *SHORT, *target, name="again", **secrets) as again:
+        twice = ("--sku-prefix=MINE",)
+        with load_test(tmp_path, *SHORT, *target, *twice, name="mine", **secrets) as mine:
+            assert mine.wait() == 0, mine.errors
+        with load_test(tmp_path, *SHORT, *target, *twice, name="again", **secrets) as again:
             assert again.wait() == 2
     assert lines
     run = test.record()
@@ -105,7 +108,7 @@ def test_a_running_server_with_tokens_is_loaded_and_its_secrets_are_told_to_nobo
         printed += each.read_bytes().decode(errors="replace")
     assert ADMIN_SECRET not in printed
     assert SHOP_SECRET not in printed
-    assert "SKU-1 is there already" in again.errors
+    assert "MINE-1 is there already" in again.errors
     assert not again.out.exists()
 
 
@@ -206,9 +209,9 @@ BAD_INPUT = {
         for flag, values in OUT_OF_RANGE.items()
         for value in values
     },
-    "duration": (["--duration", "soon"], "--duration must be from 1s to 24h, such as 20s or 5m"),
-    "short": (["--duration", "0.5s"], "--duration must be from 1s"),
-    "long": (["--duration", "25h"], "--duration must be from 1s"),
+    "duration": (["--duration", "soon"], "--duration must be whole seconds from 1s to 24h, such as 20s or 5m"),
+    "short": (["--duration", "0.5s"], "--duration must be whole seconds from 1s"),
+    "long": (["--duration", "25h"], "--duration must be whole seconds from 1s"),
     "shape": (["--shape", "square"], "'square' is not one of"),
     "mix": (["--mix", "seller:1"], "--mix takes buyer, list, reader, impatient"),
     "nobody": (["--mix", "buyer:0"], "--mix must have a weight above 0"),

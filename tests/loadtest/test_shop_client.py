@@ -51,7 +51,7 @@ def test_a_real_server_is_asked_for_everything_a_load_test_needs(tmp_path: Path)
         assert found.count >= 1
         assert round(found.size_mean * found.count) == 3
         assert client.audit().units.held == 3
-        with pytest.raises(ConfigError, match="answered 401"):
+        with pytest.raises(ConfigError, match="does not take this secret"):
             ShopClient(server.public, server.admin, "wrong").audit()
 
 

@@ -63,10 +63,11 @@ def test_an_order_is_sent_with_the_same_key_until_it_has_an_answer_and_counted_o
     assert found.refused == {
         "sold_out": len(of_kind[3]),
         "over_limit": len(of_kind[4]),
-        "unknown_sku": len(of_kind[5]),
     }
-    assert len(shop.asked) - len(asked) <= found.retried <= len(shop.asked) - len(asked) + 3
-    assert (found.unknown, found.failed) == (0, 0)
+    # Told to come again; what was in doubt was asked again as well, and does not count as that.
+    assert 0 < found.retried < len(shop.asked) - len(asked)
+    # A SKU that nobody knows is no answer to an order of a sale.
+    assert (found.unknown, found.failed) == (0, len(of_kind[5]))
 
 
 def test_who_never_gets_a_reply_is_unknown_and_who_is_always_put_off_has_failed(
@@ -213,15 +214,14 @@ def test_the_orders_of_a_list_without_an_answer_are_sent_again_and_no_others(
     assert "command_id_reused" in page.samples[0]
 
 
-def test_a_list_with_too_few_answers_has_failed_as_a_whole(tmp_path: Path) -> None:
+def test_a_list_with_too_few_answers_is_in_doubt_as_a_whole(tmp_path: Path) -> None:
     def script(asked: Asked) -> Answer:
         return Answer(200, [{"id": each["id"], "status": 201} for each in asked.body[1:]])
 
     with scripted_shop(script) as shop:
         page = run(tmp_path, shop.url, "list:1", "--list-size=5")
-    assert page.outcomes.failed == page.outcomes.sent == 5 * len(shop.asked)
-    assert page.outcomes.accepted == 0
-    assert "5 orders were answered with 4" in page.samples[0]
+    assert page.outcomes.unknown == page.outcomes.sent > 0
+    assert (page.outcomes.accepted, page.outcomes.failed) == (0, 0)
 
 
 def test_buyers_ask_for_a_token_and_order_with_it_alone(tmp_path: Path) -> None:
