@@ -19,7 +19,7 @@ def test_tuning_ends_with_a_table_a_plot_and_every_run(shell: Shell) -> None:
         assert any(line.startswith(f"{label} ") for line in shell.out.splitlines())
     assert sorted(shell.files()) == [
         "article.toml", "tuned", "tuned/README.md", "tuned/batch-size.svg",
-        "tuned/latency.svg", "tuned/recommended.toml", "tuned/report.html", "tuned/run.json",
+        "tuned/latency-20.svg", "tuned/recommended.toml", "tuned/report.html", "tuned/run.json",
         "tuned/throughput-20.svg", "tuned/tune.jsonl",
     ]  # fmt: skip
     run = json.loads(shell.files()["tuned/run.json"])

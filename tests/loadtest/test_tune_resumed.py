@@ -134,7 +134,7 @@ def test_another_commit_is_another_experiment(
 ) -> None:
     assert shell.run(*TUNE, "--seconds", "0.02") == 0, shell.err
     (shell.folder / "tuned" / "run.json").unlink()
-    monkeypatch.setattr("loadtest.tune_command.source_commit", lambda: "another")
+    monkeypatch.setattr("loadtest.tune_command.source_state", lambda: "another")
     assert shell.run(*TUNE, "--seconds", "0.02") == 2
     assert 'there, "another" now' in shell.err
 
