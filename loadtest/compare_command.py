@@ -84,6 +84,11 @@ def print_comparison(console: Console, found: Comparison) -> None:
             "Repeats of one experiment are compared turn by turn: the ratio is the median of the "
             "turns' ratios, not the ratio of the medians."
         )
+    if any(each.ratio is not None and not each.paired for each in entries):
+        notes.append(
+            "Runs made at different times: a tenth more or less may be the machine, and is in the "
+            "interval; settings in turns (tune, --strategies) are compared without it."
+        )
     if len(entries) > MANY:
         notes.append("Of so many comparisons one in twenty may be shown by chance alone.")
     if found.too_few:

@@ -41,6 +41,11 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
     closed_by: dict[str, int] | None
 
 
+DRIFT: Final = 1.1
+"""How many times as fast the same settings may be at another time of the same machine, beyond what
+repeats show. On the shared machine of the published runs it was up to 1.3, mostly below 1.1."""
+
+
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """Entries beside the first of them, and why they may not be comparable."""
 
@@ -107,7 +112,12 @@ def _ratio(base: Entry, other: Entry) -> tuple[Interval, bool]:
     together = {each.file for each in (*base.origins, *other.origins)}
     if len(together) == 1 and None not in turns and len(pairs) >= REPEATS_MIN:
         return paired_ratio_of(*zip(*pairs, strict=True)), True
-    return ratio_of(base.rates, other.rates), False
+    return apart(ratio_of(base.rates, other.rates)), False
+
+
+def apart(ratio: Interval) -> Interval:
+    """Repeats made one after the other tell nothing of how the machine differed between two times."""
+    return Interval(ratio.median, ratio.low / DRIFT, ratio.high * DRIFT)
 
 
 def _judge(ratio: Interval) -> Verdict:
