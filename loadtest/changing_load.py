@@ -12,7 +12,6 @@ from typing import Annotated, Final
 import msgspec
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from engine.config import COMMAND_SIDE_KEYS, BatchSettings, Settings, load_settings
 from engine.errors import SeckillError
@@ -23,6 +22,7 @@ from loadtest.changing_load_report import ChangingLoadRun, summarise, table_of, 
 from loadtest.changing_load_runs import LoadRun, phases, run_load
 from loadtest.machine import source_commit
 from loadtest.places import check_directory, choose_store_url, made_directory
+from loadtest.progress import count_runs
 from loadtest.scratch import scratch_store
 from loadtest.settings import WorkloadSettings, check_limit, describe_settings
 from loadtest.simulate import Plan, run_sale
@@ -150,7 +150,7 @@ def changing_load(
         settings = load_settings(None, {**COMMAND_SIDE_KEYS, "store.url": url})
         tune_garbage_collector()
         with made_directory(out):
-            with _progress(errors) as progress:
+            with count_runs(errors) as progress:
                 task = progress.add_task("", total=repeats * len(SETTINGS))
 
                 def done(run: LoadRun) -> None:
@@ -171,17 +171,6 @@ def changing_load(
     console = Console() if sys.stdout.isatty() else Console(width=PIPE_COLUMNS)
     console.print(table_of(run))
     errors.print(f"written: {out}/run.json, README.md and plots", markup=False, highlight=False)
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("runs"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    )
 
 
 if __name__ == "__main__":

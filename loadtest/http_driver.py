@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 import tempfile
 from collections import Counter
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from engine.errors import ConfigError
 from engine.event_loop import run_async
 from loadtest.bench_ceilings import WrongAnswer
 from loadtest.http_load import Generator, Load, list_requests, order_requests
-from loadtest.http_processes import check_store, order_server
+from loadtest.http_processes import check_connections, check_store, order_server
 from loadtest.latency import LatencyRecorder
 from loadtest.machine import Machine, describe_machine
 from loadtest.results import Batches
@@ -29,9 +28,6 @@ LEFT_OUT: Final = (
     *("service.host", "service.port", "service.admin_", "service.log_"),
 )
 """Settings the server does not get: anybody may order, at once, on a port of its own."""
-
-CONNECTIONS_SPARE: Final = 8
-FILES_SPARE: Final = 64
 
 NO_ANSWER: Final = ("202", "429", "503")
 """Not known in the time an order has, which a setting may be too slow for, or told to come again."""
@@ -79,32 +75,17 @@ def _check(experiment: Experiment) -> None:
             f"{most:,} requests of {size:,} orders at a time do not fit into queue.depth_max "
             f"({settings.queue.depth_max:,}): lower --concurrency or --list-size"
         )
-    connections_max = settings.service.connections_max - CONNECTIONS_SPARE
-    files_max = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - FILES_SPARE
-    if most > connections_max:
-        raise ConfigError(
-            f"--concurrency {most:,} is more connections than service.connections_max lets in "
-            f"({connections_max:,})"
-        )
-    if files_max < most:
-        raise ConfigError(
-            f"--concurrency {most:,} is more connections than this system lets a process open "
-            f"({files_max:,}): see `ulimit -n`"
-        )
+    check_connections("--concurrency", most, settings)
 
 
 async def _measure(
     experiment: Experiment, cell: Cell, settings: Settings, directory: Path
 ) -> Measured:
     url, warmup = settings.store.url, experiment.warmup_seconds
-    if url.startswith("sqlite:"):
-        # The server has another working directory.
-        path = await asyncio.to_thread(Path(url.removeprefix("sqlite:")).absolute)
-        url = f"sqlite:{path}"
     asked = {key: each for key, each in flatten(settings).items() if not key.startswith(LEFT_OUT)}
     size = experiment.list_size
     requests = order_requests("t") if size == 1 else list_requests(size, "t")
-    async with order_server(directory, {**asked, "store.url": url}) as server:
+    async with order_server(directory, asked) as server:
         assert server.admin is not None
         await server.open_sale()
         admin_url = f"http://{server.admin[0]}:{server.admin[1]}"

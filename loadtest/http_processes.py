@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from engine.auth_settings import DEFAULT_ADMIN_SECRET
-from engine.config import COMMAND_SIDE_KEYS, ENVIRONMENT_PREFIX, SEPARATOR
+from engine.config import COMMAND_SIDE_KEYS, ENVIRONMENT_PREFIX, SEPARATOR, Settings
+from engine.errors import ConfigError
 from engine.inventory.audit import audit
 from engine.runtime import open_reader
 from loadtest.bench_ceilings import WrongAnswer
@@ -43,6 +45,9 @@ main()
 """
 """Its stdin ends when whoever started it does, also by kill -9: no server stays behind and keeps
 the store locked."""
+
+CONNECTIONS_SPARE: Final = 8
+FILES_SPARE: Final = 64
 
 STORE_FILE: Final = "sale.db"
 LOG_FILE: Final = "log.jsonl"
@@ -120,6 +125,22 @@ async def empty_server(directory: Path) -> AsyncIterator[HttpServer]:
 def store_in(directory: Path) -> str:
     """The URL of the store in the folder of a server that was given no other."""
     return f"sqlite:{directory / STORE_FILE}"
+
+
+def check_connections(flag: str, count: int, settings: Settings) -> None:
+    """Raise ConfigError unless a server with these settings, and this system, take so many."""
+    connections_max = settings.service.connections_max - CONNECTIONS_SPARE
+    files_max = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - FILES_SPARE
+    if count > connections_max:
+        raise ConfigError(
+            f"{flag} {count:,} is more connections than service.connections_max lets in "
+            f"({connections_max:,})"
+        )
+    if count > files_max:
+        raise ConfigError(
+            f"{flag} {count:,} is more connections than this system lets a process open "
+            f"({files_max:,}): see `ulimit -n`"
+        )
 
 
 async def check_store(store_url: str, sold_min: int, sold_max: int | None = None) -> int:

@@ -9,6 +9,7 @@ import msgspec
 
 from loadtest.entries import Entry, Origin
 from loadtest.machine import UNKNOWN, short_commit
+from loadtest.settings import flatten_config
 
 IGNORED: Final = frozenset({"repeats", "connections_tried", "store.url"})
 """Of a run's settings: how often something was tried, which is no property of what was tried, and
@@ -73,14 +74,10 @@ def _differing(what: str, values: Mapping[Origin, str]) -> Iterator[str]:
         yield f"{what} differs: {told}else {base}"
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    found: dict[str, str] = {}
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            found |= _flat(value, f"{prefix}{key}.")
-        elif prefix + key not in IGNORED:
-            found[prefix + key] = _text(value)
-    return found
+def _flat(settings: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        key: _text(value) for key, value in flatten_config(settings).items() if key not in IGNORED
+    }
 
 
 def _text(value: object) -> str:

@@ -13,6 +13,7 @@ from rich.console import Console
 from engine.config import Settings, load_settings
 from engine.errors import ConfigError
 from engine.terminal import print_json, printing
+from loadtest.http_processes import check_connections
 from loadtest.locust_process import Load
 from loadtest.locust_progress import show_load
 from loadtest.locust_run import LoadTest, LoadTestOutcome, run_load_test
@@ -31,7 +32,6 @@ from loadtest.shop_client import ShopClient
 from loadtest.swarm.mix import parse_mix
 
 SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3_600.0}
-CONNECTIONS_SPARE: Final = 8
 SKU_PREFIX_ALLOWED: Final = re.compile(r"[A-Za-z0-9._-]{1,40}")
 _DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)([smh]?)", re.ASCII)
 
@@ -130,11 +130,7 @@ def make_test(flags: LoadTestFlags) -> LoadTest:
     if flags.admin_url is not None:
         raise ConfigError("--admin-url goes with --host; a server of its own is found")
     settings, keep = _settings(flags, directory)
-    if flags.users > settings.service.connections_max - CONNECTIONS_SPARE:
-        raise ConfigError(
-            f"--users {flags.users:,} are more connections than service.connections_max lets in "
-            f"({settings.service.connections_max:,}, of which {CONNECTIONS_SPARE} are spare)"
-        )
+    check_connections("--users", flags.users, settings)
     if sale.hold_seconds and not settings.query_side.managers:
         raise ConfigError(
             "--hold-seconds needs query_side.managers = true: nobody else gives back what is not paid; "
@@ -223,7 +219,8 @@ def _numbered(test: LoadTest, number: int, repeats: int) -> LoadTest:
     if repeats == 1:
         return test
     directory = test.directory / f"repeat-{number}"
-    directory.mkdir()
+    # A run that was killed may have left one; what is in it is written anew.
+    directory.mkdir(exist_ok=True)
     return msgspec.structs.replace(test, directory=directory)
 
 

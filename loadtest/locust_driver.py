@@ -12,6 +12,7 @@ import msgspec
 
 from engine.config import Settings
 from engine.errors import ConfigError
+from loadtest.http_processes import check_connections
 from loadtest.locust_process import BOOKS_FILE, Load
 from loadtest.locust_run import LoadTest, run_load_test
 from loadtest.machine import Machine
@@ -33,6 +34,7 @@ def locust_driver(
         raise ConfigError(
             "--driver locust needs a store that can be audited when the server has ended"
         )
+    check_connections("--concurrency", max(experiment.concurrencies), experiment.settings)
     # Books are kept by whole seconds.
     warmup = math.ceil(experiment.warmup_seconds)
 

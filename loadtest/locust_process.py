@@ -21,7 +21,7 @@ import msgspec
 from engine.config import ENVIRONMENT_PREFIX
 from engine.errors import SeckillError
 from loadtest.sale import SKU_PREFIX, Sale
-from loadtest.swarm.books import Outcomes, Page, empty_page
+from loadtest.swarm.books import Books, Outcomes, Page
 from loadtest.swarm.shapes import Shape
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -122,7 +122,7 @@ class LocustProcess:
         # Somebody else may have ended it, in good order.
         self.ended_early = asyncio.get_running_loop().time() - began < self._load.seconds
         if self.stopped and process.returncode == -signal.SIGTERM:
-            return empty_page()  # It listens to the signal once it has loaded.
+            return Books().page()  # It listens to the signal once it has loaded.
         return self._read_books()
 
     def stop(self) -> None:

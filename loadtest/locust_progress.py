@@ -21,17 +21,21 @@ LINE_SECONDS: Final = 5.0
 @contextmanager
 def show_load(console: Console, seconds: float, units: int) -> Iterator[Callable[[Progress], None]]:
     """Show a run of `seconds` with `units` on sale; call what is yielded with what Locust tells."""
-    began = time.monotonic()
     if console.is_terminal:
         with Live(console=console, auto_refresh=False, transient=True) as live:
             live.update(Text("starting the server and Locust ..."), refresh=True)
+            came: list[float] = []
 
             def show(now: Progress) -> None:
-                live.update(draw(now, time.monotonic() - began, seconds, units), refresh=True)
+                # The run begins with its first users; starting took time as well.
+                if now.users and not came:
+                    came.append(time.monotonic())
+                passed = time.monotonic() - came[0] if came else 0.0
+                live.update(draw(now, passed, seconds, units), refresh=True)
 
             yield show
         return
-    last = began
+    last = time.monotonic()
 
     def write(now: Progress) -> None:
         nonlocal last

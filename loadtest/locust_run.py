@@ -72,13 +72,12 @@ class LoadTest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoadTestOutcome(msgspec.Struct, frozen=True):
-    """A run, and its proof. `unsent` orders were due and never sent."""
+    """A run, and its proof."""
 
     run: Run
     audit: AuditReport
     checks: tuple[Check, ...]
     samples: tuple[str, ...]
-    unsent: int
 
     @property
     def exit_code(self) -> int:
@@ -193,7 +192,7 @@ def _build(test: LoadTest, measured: _Measured, started_at: str, commit: str) ->
         else None,
         timeline=timeline_of(page),
     )
-    return LoadTestOutcome(run, shop.report, tuple(checks), tuple(page.samples), found.unsent)
+    return LoadTestOutcome(run, shop.report, tuple(checks), tuple(page.samples))
 
 
 def _orders(found: Outcomes) -> Orders:

@@ -33,7 +33,7 @@ def print_outcome(console: Console, outcome: LoadTestOutcome, run: Run, test: Lo
     where = "from when they were due" if timed else f"{load.users:,} users"
     figures = [speed_table(run, timed=timed), "", latency_table(run, f"Latency, ms ({where})")]
     print_side_by_side(console, orders_table(run.orders, run.payments), figures)
-    console.print(batches_text(run.batches))
+    console.print(batches_text(run.batches, bounds=True))
     console.print()
     print_audit(console, outcome.audit, outcome.checks)
     if not run.orders.offered:
@@ -41,17 +41,19 @@ def print_outcome(console: Console, outcome: LoadTestOutcome, run: Run, test: Lo
     silent = sum(not each.decided for each in run.timeline)
     if silent:
         console.print(Text(f"warning: {silent:,} seconds without any answer", style="yellow"))
-    if outcome.unsent:
+    if run.orders.unsent:
         console.print(
             Text(
-                f"warning: {outcome.unsent:,} orders were due and never sent, because every user still "
+                f"warning: {run.orders.unsent:,} orders were due and never sent, because every user still "
                 "waited for a reply: more --users, or a lower --rate",
                 style="yellow",
             )
         )
     for error in outcome.samples:
         console.print(Text(f"error: {error}", style="red"))
-    console.print(Text(f"\n{run.machine.line} Server and Locust share the cores.", style="dim"))
+    # Where a running server runs is not known; the store is what it told.
+    where = "" if test.host is not None else " Server and Locust share the cores."
+    console.print(Text(f"\n{run.machine.line}{where}", style="dim"))
 
 
 def headline(outcome: LoadTestOutcome) -> str:

@@ -13,6 +13,7 @@ from typing import Final
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -25,6 +26,18 @@ REFRESHES_PER_SECOND: Final = 8
 
 LINE_SECONDS: Final = 2.0
 SKUS_SHOWN_MAX: Final = 5
+
+
+def count_runs(console: Console) -> Progress:
+    """A bar for the runs of an experiment, with the time that is left; to be entered."""
+    return Progress(
+        TextColumn("runs"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
 
 
 class Speedometer:

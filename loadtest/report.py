@@ -13,11 +13,12 @@ from markupsafe import Markup
 from engine.errors import ConfigError
 from loadtest.machine import Machine, short_commit
 from loadtest.reading import Result, read_result
-from loadtest.report_page import Report, changed_settings, flatten_config, text_of
+from loadtest.report_page import Report, changed_settings, text_of
 from loadtest.report_run import report_run
 from loadtest.report_strategies import report_strategies
 from loadtest.report_tune import report_tune
 from loadtest.results import RUN_FILE, write_whole
+from loadtest.settings import flatten_config
 
 REPORT_FILE: Final = "report.html"
 BUILDERS: Final[dict[str, Callable[[Any], Report]]] = {

@@ -9,7 +9,7 @@ import msgspec
 
 from engine.config import Settings
 from loadtest.results import AuditResult
-from loadtest.settings import WorkloadSettings
+from loadtest.settings import WorkloadSettings, flatten_config
 
 NARROW_COLUMNS_MAX: Final = 3
 FINDINGS_SHOWN_MAX: Final = 5
@@ -54,17 +54,6 @@ class Report(msgspec.Struct, frozen=True):
     audit: str
     failures: Sequence[str] = ()
     warnings: Sequence[str] = ()
-
-
-def flatten_config(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted key."""
-    found: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            found |= flatten_config(value, f"{prefix}{name}.")
-        else:
-            found[f"{prefix}{name}"] = value
-    return found
 
 
 def changed_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

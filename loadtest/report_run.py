@@ -25,6 +25,14 @@ def report_run(run: Run) -> Report:
     )
     if orders.unknown:
         warnings.append(f"{orders.unknown:,} orders have no definite answer.")
+    if run.payments is not None and run.payments.unknown:
+        warnings.append(
+            f"{run.payments.unknown:,} payments have no definite answer, or a wrong one."
+        )
+    if orders.unsent:
+        warnings.append(
+            f"{orders.unsent:,} orders were due and never sent: more than the users could send."
+        )
     return Report(
         title=f"{NAMES.get(run.kind, run.kind)}, {run.started_at[:16].replace('T', ' ')} UTC",
         headline=(
@@ -150,9 +158,11 @@ def _orders(run: Run) -> Table:
 
 def _batches(run: Run) -> Section:
     batches = run.batches
+    # Of a server only the bounds of its counters are known.
+    upto = "at most " if run.kind == "locust" else ""
     text = (
         f"{batches.count:,} batches of {batches.size_mean:,.1f} commands on average, half of them of "
-        f"at most {batches.size_p50:,}, the largest {batches.size_max:,}; "
+        f"at most {batches.size_p50:,}, the largest {upto}{batches.size_max:,}; "
         f"{batches.transactions:,} transactions (refusals and repeats alone need none)."
     )
     closed = sum(batches.closed_by.values())

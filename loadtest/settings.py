@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -130,4 +131,15 @@ def describe_settings(settings: Settings) -> dict[str, Any]:
         url = found[section]["url"]
         found[section]["url"] = f"{url.partition(':')[0]}:" if url else ""
     found["auth"] = {"mode": settings.auth.mode}
+    return found
+
+
+def flatten_config(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings of a result by dotted key."""
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            found |= flatten_config(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
     return found

@@ -18,11 +18,15 @@ from engine.cqrs.command_side.batch import CloseReason
 from engine.errors import ConfigError, StoreUnavailable
 from engine.inventory.audit import AuditReport
 from loadtest.results import Batches
+from loadtest.settings import LIMITS
 
 SECONDS_MAX: Final = 15.0
 AUDIT_SECONDS_MAX: Final = 600.0
 """The audit replays every event there is."""
 
+
+SIZE_MAX: Final = LIMITS["batch_size"][1]
+"""What no batch is above: the bound of the bucket that has none."""
 
 REPLY_BYTES_MAX: Final = 16_000_000
 
@@ -202,8 +206,8 @@ def batches_between(before: BatchCounters, after: BatchCounters) -> Batches:
     seen = 0
     for bound in sorted(after.by_size):
         total = after.by_size[bound] - before.by_size.get(bound, 0)
-        if total > seen and bound != float("inf"):
-            counts[int(bound)] = total - seen
+        if total > seen:
+            counts[int(min(bound, SIZE_MAX))] = total - seen
         seen = total
     count = sum(number - before.closed_by.get(why, 0) for why, number in after.closed_by.items())
     middle = upto = 0

@@ -189,8 +189,9 @@ def latency_table(run: Run, title: str) -> RenderableType:
     return table
 
 
-def batches_text(batches: Batches) -> RenderableType:
-    """How orders were grouped, in one sentence."""
+def batches_text(batches: Batches, *, bounds: bool = False) -> RenderableType:
+    """How orders were grouped, in one sentence; `bounds` when sizes are known up to a bound only."""
+    upto = "at most " if bounds else ""
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in batches.closed_by.items())
     plural = "transaction" if batches.transactions == 1 else "transactions"
     # Of a single SKU there is nobody to wait for.
@@ -202,7 +203,7 @@ def batches_text(batches: Batches) -> RenderableType:
     )
     return Text(
         f"Batches: {batches.count:,} of {batches.size_mean:,.1f} orders on average "
-        f"(median {batches.size_p50:,}, largest {batches.size_max:,}), "
+        f"(median {upto}{batches.size_p50:,}, largest {upto}{batches.size_max:,}), "
         f"closed by {reasons or 'nothing'}; {batches.transactions:,} {plural} "
         f"(refusals and repeats alone need none){turns}"
     )

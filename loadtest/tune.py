@@ -54,7 +54,8 @@ class Cell(msgspec.Struct, frozen=True):
 class CellRun(msgspec.Struct, frozen=True, kw_only=True):
     """One run of one cell. `size_mean` is orders a batch, rates are a second.
 
-    `orders` were sold in all; every other figure but `checked_events` leaves the warm-up out.
+    `orders`, `checked_events` and, over HTTP, `refused` are of the whole run; with Locust the batches
+    are as well (`size_mean`, `transactions_per_s`). Every other figure leaves the warm-up out.
     `refused` orders had no answer in their time, or were told to come again later.
     """
 

@@ -9,7 +9,6 @@ from typing import Any, Final, get_args
 
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from engine.config import COMMAND_SIDE_KEYS, load_settings
 from engine.errors import ConfigError
@@ -18,6 +17,7 @@ from engine.terminal import print_json, printing
 from loadtest.drivers import DRIVERS, Driver, make_driver
 from loadtest.machine import source_commit, source_state
 from loadtest.places import check_directory, choose_store_url, default_directory, made_directory
+from loadtest.progress import count_runs
 from loadtest.report import write_report
 from loadtest.results import PAGE_FILE, RUN_FILE, write_whole
 from loadtest.scratch import place_of
@@ -120,7 +120,7 @@ def _run(experiment: Experiment, driver: Driver, journal: Journal, errors: Telle
     errors.say(estimate(experiment, total - journal.kept))
     if journal.kept:
         errors.say(f"{journal.kept:,} runs are kept from before")
-    with _progress(errors.console) as progress:
+    with count_runs(errors.console) as progress:
         task = progress.add_task("", total=total)
 
         def done(run: CellRun, kept: bool) -> None:
@@ -260,14 +260,3 @@ def fingerprint(experiment: Experiment, commit: str) -> dict[str, Any]:
         "seed": experiment.seed,
         **experiment.describe(),
     }
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("runs"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    )

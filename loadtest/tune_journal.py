@@ -17,6 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from engine.errors import ConfigError
+from loadtest.settings import flatten_config
 from loadtest.tune import Noted, Stage
 
 JOURNAL_FILE: Final = "tune.jsonl"
@@ -133,7 +134,7 @@ def read_journal(path: Path, data: bytes) -> tuple[Header, list[Noted]] | None:
 
 def check_same(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Raise ConfigError naming what differs between two experiments."""
-    there, here = _flatten(found), _flatten(wanted)
+    there, here = flatten_config(found), flatten_config(wanted)
     differing = [
         f"{key} {_show(there.get(key))} there, {_show(here.get(key))} now"
         for key in dict.fromkeys([*there, *here])
@@ -146,16 +147,6 @@ def check_same(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) 
             f"{f'; and {more} more' if more > 0 else ''}. Give the same flags to go on with it, or "
             "another --out"
         )
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _show(value: Any) -> str:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from rich.table import Table
 
 from loadtest.machine import short_commit
-from loadtest.plots import Panel, by_batch_size
 from loadtest.results import write_run, write_whole
-from loadtest.tune import CellRun
+from loadtest.tune_plots import concurrencies_of, plots_of
 from loadtest.tune_report import CellSummary, TuneRun
 from loadtest.tune_words import sentences
 
-PLOT_FILE: Final = "batch-size.svg"
 COLUMNS: Final = (
     "batch size",
     "durable/s",
@@ -54,8 +52,8 @@ def write(run: TuneRun, directory: Path) -> list[str]:
     Raises ConfigError.
     """
     plots = plots_of(run)
-    for name, plot in plots.items():
-        write_whole(directory / name, plot)
+    for each in plots:
+        write_whole(directory / each.file, each.svg)
     page = [
         f"# Batch sizes on {run.started_at[:10]}, commit {short_commit(run.commit)}",
         "",
@@ -76,32 +74,26 @@ def write(run: TuneRun, directory: Path) -> list[str]:
             f"- {each.label}, after {_times(each.repeats, 'repeat')}: {each.why}"
             for each in run.dropped
         ]
-    for name in plots:
-        page += ["", f"![Throughput and latency by batch size]({name})"]
+    for plot in plots:
+        page += ["", f"![{plot.caption}]({plot.file})"]
     write_run(directory, run, page)
-    return list(plots)
-
-
-def plots_of(run: TuneRun) -> dict[str, bytes]:
-    """A plot for each concurrency by its file name; none without a setting of the grid."""
-    found = {}
-    several = _concurrencies(run)
-    for at in several:
-        cells = [each for each in run.cells if each.cell.concurrency == at]
-        if any(not each.cell.named for each in cells):
-            name = PLOT_FILE if len(several) == 1 else f"batch-size-{at}.svg"
-            found[name] = _plot(run, cells, at)
-    return found
+    return [each.file for each in plots]
 
 
 def _how(run: TuneRun) -> str:
     config = run.config
     driver, size = config.get("driver", "inproc"), config.get("list_size", 1)
-    many = _listed([f"{each:,}" for each in _concurrencies(run)])
+    many = _listed([f"{each:,}" for each in concurrencies_of(run.cells)])
     skus = _times(config["workload"].get("skus", 1), "SKU")
     if driver == "http":
         what = "single orders" if size == 1 else f"lists of {size:,} orders"
         crowd = f"{many} connections to a server process, each with one request under way: {what}"
+    elif driver == "locust":
+        what = "single orders" if size == 1 else f"lists of {size:,} orders"
+        crowd = (
+            f"{many} users of Locust at a server process, who order again when answered, with {what} "
+            "(mean size and commits/s are of the warm-up too)"
+        )
     else:
         crowd = f"{many} buyers, each waiting for their own order"
     warmup = config.get("warmup_seconds", 0)
@@ -114,47 +106,14 @@ def _how(run: TuneRun) -> str:
     )
     return (
         f"{crowd}, on {skus}; {often}, for {config['seconds_max']:g} s{after}, in a new random order "
-        "each time. Medians, with the 95 % interval of the bootstrap; run.json holds every run. The "
+        "each time. Medians, with their 95 % interval; run.json holds every run. The "
         f"audits replayed {run.checked_events:,} events and found nothing."
     )
 
 
-def _plot(run: TuneRun, cells: Sequence[CellSummary], at: int) -> bytes:
-    """Settings with a delay stand among the named ones: the axis has only sizes."""
-    in_line = [each for each in cells if not each.cell.named and not _delay(each)]
-    in_line = in_line or [each for each in cells if not each.cell.named]
-    beside = [each for each in cells if each not in in_line]
-
-    def panel(label: str, of: Callable[[CellRun], float], *, log: bool = False) -> Panel:
-        points: dict[float, list[float]] = {
-            each.cell.batch.size_max: [of(one) for one in each.repeats] for each in in_line
-        }
-        named = {
-            each.cell.label: (each.cell.batch.size_max, [of(one) for one in each.repeats])
-            for each in beside
-        }
-        return Panel(label, points, named, log)
-
-    return by_batch_size(
-        f"{run.machine.store} {run.machine.store_version}, {at:,} in flight",
-        [
-            panel("durable orders a second", lambda one: one.durable_per_s),
-            panel("p99 latency, ms", lambda one: one.p99_ms, log=True),
-        ],
-    )
-
-
-def _delay(each: CellSummary) -> float:
-    return each.cell.batch.delay_ms_max
-
-
-def _concurrencies(run: TuneRun) -> list[int]:
-    return list(dict.fromkeys(each.cell.concurrency for each in run.cells))
-
-
 def tabulate(run: TuneRun, cells: Sequence[CellSummary]) -> tuple[list[str], list[list[str]]]:
     """Concurrency and number of runs are columns where they are not the same everywhere."""
-    several = len(_concurrencies(run)) > 1
+    several = len(concurrencies_of(run.cells)) > 1
     unlike = len({len(each.repeats) for each in cells}) > 1
     columns = [COLUMNS[0], *([AT] if several else []), *COLUMNS[1:], *([RUNS] if unlike else [])]
     rows = []

@@ -41,7 +41,7 @@ class Outcomes(msgspec.Struct):
     failed      were answered with an error, or a repeat was answered differently
 
     Held orders were `paid`, paid `too_late`, or `left` without paying. `unsent` were due and never
-    sent, `retried` counts answers "try again later" and "in doubt" on the way. `*_units` are units
+    sent, `retried` counts answers "try again later" on the way. `*_units` are units
     of stock: those whose order or payment is `unknown` may or may not be sold or paid.
     """
 
@@ -98,10 +98,6 @@ class Page(msgspec.Struct):
     samples: list[str]
     first_at: float | None = None
     last_at: float | None = None
-
-
-def empty_page() -> Page:
-    return Page(outcomes=Outcomes(), histograms={}, seconds={}, samples=[])
 
 
 class _Moment:

@@ -229,7 +229,7 @@ class ListBuyer(Shopper):
             waiting = [
                 each for each in waiting if isinstance(verdicts[each.command_id], Again | InDoubt)
             ]
-            self.crowd.books.outcomes.retried += len(waiting)
+            self.crowd.books.outcomes.retried += sum(isinstance(each, Again) for each in found)
             doubts = any(isinstance(verdicts[each.command_id], InDoubt) for each in waiting)
             self.crowd.pause(max(each.after_seconds for each in unsure), in_doubt=doubts)
             if self.crowd.stopping and not doubts:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from engine.testing.mariadb_server import MariadbServer
-from tests.loadtest.loadtests import check_equal, load_test, running
+from tests.loadtest.loadtests import LoadTestProcess, check_equal, load_test, running
 from tests.service.serving import served
 from tests.shell import Shell
 
@@ -255,3 +255,48 @@ def test_what_cannot_be_run_is_named_and_nothing_is_made(
     assert shell.out == ""
     assert shell.files() == before
     assert os.getcwd() == str(shell.folder)
+
+
+def _process(test: LoadTestProcess, words: str) -> int:
+    """The oldest process of a load test whose arguments hold `words`."""
+    found = [
+        int(each.name)
+        for each in Path("/proc").iterdir()
+        if each.name.isdecimal() and words in _arguments(each) and str(test.out) in _folder(each)
+    ]
+    return min(found)
+
+
+def _arguments(process: Path) -> str:
+    try:
+        return (process / "cmdline").read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _folder(process: Path) -> str:
+    try:
+        return str((process / "cwd").readlink())
+    except OSError:
+        return ""
+
+
+def test_a_server_that_dies_is_told_and_its_store_is_audited(tmp_path: Path) -> None:
+    with load_test(tmp_path, "--users=20", "--duration=4s", "--think-seconds=0") as test:
+        test.wait_for_log("All users spawned")
+        os.kill(_process(test, "serve"), signal.SIGKILL)
+        assert test.wait() == 1
+        run = test.record()
+    assert any("the server was there to the end" in each for each in run["audit"]["findings"])
+    assert run["audit"]["checked_events"] > 0
+    # What it had taken and not answered is in doubt; nobody was told what is not so.
+    assert run["orders"]["failed"] == 0
+    assert "the server was there to the end" in test.printed
+
+
+def test_a_run_that_somebody_else_ended_is_no_whole_one(tmp_path: Path) -> None:
+    with load_test(tmp_path, *LONG) as test:
+        test.wait_for_log("All users spawned")
+        os.kill(_process(test, "locustfile"), signal.SIGTERM)
+        assert test.wait() == 130, test.errors
+        assert test.record()["stopped_early"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from loadtest.locust_run import timeline_of
-from loadtest.swarm.books import Books, empty_page
+from loadtest.swarm.books import Books
 
 
 def test_the_timeline_begins_with_the_first_order_and_ends_with_the_last_answer() -> None:
@@ -35,4 +35,4 @@ def test_an_answer_at_the_very_begin_of_a_second_is_in_that_second() -> None:
 
 
 def test_a_run_without_an_answer_has_no_timeline_of_anything() -> None:
-    assert all(each.decided == 0 for each in timeline_of(empty_page()))
+    assert all(each.decided == 0 for each in timeline_of(Books().page()))

@@ -68,3 +68,16 @@ def test_a_checkout_around_an_installed_package_is_not_its_own(
 def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert source_commit() == "unknown"
+
+
+def test_two_trees_that_differ_from_one_commit_are_told_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def state(changes: str) -> str:
+        answers = {"rev-parse": "abc", "status": " M file", "diff": changes}
+        monkeypatch.setattr(machine, "source_commit", lambda: "abc+dirty")
+        monkeypatch.setattr(machine, "_git", lambda _root, command, *_: answers[command])
+        return machine.source_state()
+
+    assert state("one") == state("one") != state("two")
+    assert state("one").startswith("abc+dirty-")

@@ -297,3 +297,11 @@ def test_a_page_that_would_replace_a_folder_is_refused(tmp_path: Path) -> None:
     written(tmp_path, load_test())
     with pytest.raises(ConfigError, match="is a folder; name a file"):
         write_report(tmp_path, tmp_path)
+
+
+def test_orders_that_were_never_sent_stand_on_top(tmp_path: Path) -> None:
+    run = load_test()
+    orders = msgspec.structs.replace(run.orders, unsent=1_234)
+    page = page_of(tmp_path, msgspec.structs.replace(run, orders=orders))
+    assert '<div class="banner warn"' in page
+    assert "1,234 orders were due and never sent" in page

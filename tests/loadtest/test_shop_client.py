@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -24,9 +26,9 @@ def test_batches_are_those_between_two_readings() -> None:
     )  # fmt: skip
     found = batches_between(before, after)
     assert found.count == 5
-    assert found.by_size == {1: 1, 5: 2}
+    assert found.by_size == {1: 1, 5: 2, 100_000: 2}
     assert found.size_mean == 8.0
-    assert (found.size_p50, found.size_max) == (5, 5)
+    assert (found.size_p50, found.size_max) == (5, 100_000)
     assert found.closed_by == {"idle": 3, "size": 2}
     assert found.transactions == 4
 
@@ -70,3 +72,54 @@ def test_who_does_not_answer_as_the_service_does_is_named() -> None:
 def test_what_is_no_url_of_a_server_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="--host must be like"):
         check_url("--host", url)
+
+
+def test_a_batch_above_all_bounds_counts_at_the_largest_there_can_be() -> None:
+    found = batches_between(NOTHING, BatchCounters({"size": 1}, {10.0: 0, INFINITE: 1}, 20, 1))
+    assert (found.by_size, found.size_max) == ({100_000: 1}, 100_000)
+
+
+def test_the_secret_does_not_go_where_a_server_says_its_operator_is() -> None:
+    with (
+        scripted_shop(lambda _: Answer(200, {})) as other,
+        scripted_shop(
+            lambda _: Answer(200, {}),
+            admin_url=other.url.replace("127.0.0.1", "localhost"),
+            version="1",
+            store={"kind": "sqlite", "version": "3", "durability": "strict"},
+        ) as shop,
+    ):
+        client = ShopClient(shop.url, None, "a-secret")
+        with pytest.raises(ConfigError, match="operator's listener is on another host"):
+            client.about()
+        assert other.asked == []
+
+
+def test_the_secret_follows_no_redirect() -> None:
+    came: list[str] = []
+
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            came.append(self.path)
+            self.send_response(302)
+            self.send_header("Location", "/stolen")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_GET = do_POST  # noqa: N815 -- the library names it so
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Elsewhere)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}"
+        with pytest.raises(ConfigError, match="answered 302"):
+            ShopClient(url, url, "a-secret").audit()
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert came == ["/v1/admin/audit"]

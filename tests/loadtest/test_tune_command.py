@@ -18,7 +18,7 @@ def test_tuning_ends_with_a_table_a_plot_and_every_run(shell: Shell) -> None:
     for label in ("1", "100", "default (8,190)", "article (50 / 50 ms)"):
         assert any(line.startswith(f"{label} ") for line in shell.out.splitlines())
     assert sorted(shell.files()) == [
-        "article.toml", "tuned", "tuned/README.md", "tuned/batch-size.svg",
+        "article.toml", "tuned", "tuned/README.md",
         "tuned/latency-20.svg", "tuned/recommended.toml", "tuned/report.html", "tuned/run.json",
         "tuned/throughput-20.svg", "tuned/tune.jsonl",
     ]  # fmt: skip

@@ -49,30 +49,35 @@ def test_the_report_shows_every_run_and_every_name(tmp_path: Path) -> None:
     cells = [cell(1), cell(10), cell(1_000), cell(50, named="article", delay_ms=50.0)]
     runs = [run_of(each, n, 100.0 * n) for each in cells for n in (1, 2)]
     run = tune_run(cells, runs)
-    assert write(run, tmp_path / "out") == ["batch-size.svg"]
+    assert write(run, tmp_path / "out") == ["throughput-2000.svg", "latency-2000.svg"]
     page = (tmp_path / "out" / "README.md").read_text()
     assert "commit 0123456789ab+dirty" in page
     assert "| article (50 / 50 ms) | 150 | 100 to 200 |" in page
-    assert "![Throughput and latency by batch size](batch-size.svg)" in page
+    assert "](throughput-2000.svg)" in page
+    assert "](latency-2000.svg)" in page
     assert "every setting 2 times, for 2 s, in a new random order" in page
     assert read_result(tmp_path / "out") == run
     assert table_of(run).row_count == 4
-    plot = (tmp_path / "out" / "batch-size.svg").read_bytes()
+    plot = (tmp_path / "out" / "throughput-2000.svg").read_bytes()
     texts = {"".join(each.itertext()) for each in ElementTree.fromstring(plot).iter(f"{SVG}text")}
-    assert {"1", "10", "1,000", "median", "one run", "article (50 / 50 ms)"} <= texts
+    assert {"1", "10", "1,000", "no delay", "article (50 / 50 ms)"} <= texts
     write(run, tmp_path / "again")
-    assert (tmp_path / "again" / "batch-size.svg").read_bytes() == plot
+    assert (tmp_path / "again" / "throughput-2000.svg").read_bytes() == plot
 
 
 def test_settings_with_a_delay_alone_are_drawn_too(tmp_path: Path) -> None:
     cells = [cell(1, delay_ms=5), cell(10, delay_ms=5)]
-    assert write(tune_run(cells, [run_of(each) for each in cells]), tmp_path) == ["batch-size.svg"]
+    written = write(tune_run(cells, [run_of(each) for each in cells]), tmp_path)
+    assert written == ["throughput-2000.svg", "latency-2000.svg"]
 
 
 def test_every_concurrency_has_its_rows_and_its_plot(tmp_path: Path) -> None:
     cells = [cell(size, at) for at in (50, 2_000) for size in (1, 10)]
     run = tune_run(cells, [run_of(each) for each in cells])
-    assert write(run, tmp_path) == ["batch-size-50.svg", "batch-size-2000.svg"]
+    assert [each for each in write(run, tmp_path) if each.startswith("throughput")] == [
+        "throughput-50.svg",
+        "throughput-2000.svg",
+    ]
     page = (tmp_path / "README.md").read_text()
     assert "| batch size | in flight | durable/s |" in page
     assert "| 10 | 2,000 | 100 |" in page

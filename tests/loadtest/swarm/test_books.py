@@ -16,10 +16,10 @@ from loadtest.swarm.books import (
     HIGHEST_US,
     ORDER,
     SAMPLES_MAX,
+    SECONDS_OPEN,
     Books,
     Page,
     decode_histogram,
-    empty_page,
     new_histogram,
     percentiles_ms,
 )
@@ -90,7 +90,7 @@ def test_what_is_taken_in_parts_adds_up_to_the_whole(
 
     def hand_over() -> None:
         sent = msgspec.json.encode(part.take())
-        assert part.page() == empty_page()
+        assert part.page() == Books().page()
         master.add(msgspec.json.decode(sent, type=Page))
 
     for entry, pause in zip(written, pauses, strict=False):
@@ -163,3 +163,15 @@ def test_only_the_first_failures_are_kept_in_words() -> None:
 def test_what_is_no_histogram_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not an HDR histogram"):
         decode_histogram(text)
+
+
+def test_a_second_that_is_over_takes_no_memory_and_still_takes_what_is_late() -> None:
+    books = Books()
+    for second in [*range(30), 2]:
+        books.answer(second + 0.5, second + 0.4, 1, 2, {})
+    page = books.page()
+    assert [book.accepted for book in page.seconds.values()] == [1, 1, 2, *[1] * 27]
+    assert decode_histogram(page.seconds[2].latency).total_count == 2
+    open_ = [each for each in books._seconds.values() if each._histogram is not None]
+    # The late one is open again until the next second begins.
+    assert len(open_) <= SECONDS_OPEN + 2

@@ -195,3 +195,15 @@ def test_a_master_whose_worker_is_killed_ends_and_writes(tmp_path: Path, shop: S
     found = page.outcomes
     # What the dead worker had not told is missing, and no more than it had sold.
     assert 0 < found.units <= sold(shop)
+
+
+def test_started_by_hand_locust_tells_what_became_of_the_orders(tmp_path: Path) -> None:
+    flags = ("--headless", "--users=20", "--spawn-rate=20", "--run-time=1s", "--stop-timeout=5")
+    with scripted_shop(of_script) as shop:
+        with locust(tmp_path, f"--host={shop.url}", *flags) as process:
+            found = process.page().outcomes
+        lists = shop.to(":batch")
+    assert f"Orders: {found.sent:,} sent, {found.accepted:,} accepted" in process.errors
+    # Who comes when nobody is named is the same crowd as that of `seckill loadtest`.
+    assert lists == []
+    assert found.duplicate > 0
