@@ -37,6 +37,10 @@ STOP_SECONDS: Final = 20
 KILL_SECONDS: Final = STOP_SECONDS + 15
 
 
+NOT_LOADED: Final = (-signal.SIGTERM, -signal.SIGINT)
+"""How it ends by a signal that it does not listen to yet."""
+
+
 class LocustFailed(SeckillError):
     """Locust ended without books; the message has the end of its log."""
 
@@ -108,7 +112,7 @@ class LocustProcess:
                 start_new_session=True,
             )
         if self.stopped:
-            process.send_signal(signal.SIGTERM)
+            self._terminate()
         began = asyncio.get_running_loop().time()
         try:
             assert process.stdout is not None
@@ -121,7 +125,7 @@ class LocustProcess:
             await process.wait()
         # Somebody else may have ended it, in good order.
         self.ended_early = asyncio.get_running_loop().time() - began < self._load.seconds
-        if self.stopped and process.returncode == -signal.SIGTERM:
+        if self.stopped and process.returncode in NOT_LOADED:
             return Books().page()  # It listens to the signal once it has loaded.
         return self._read_books()
 
@@ -134,8 +138,14 @@ class LocustProcess:
         if again:
             self._kill()
         else:
-            process.send_signal(signal.SIGTERM)
+            self._terminate()
             asyncio.get_running_loop().call_later(KILL_SECONDS, self._kill)
+
+    def _terminate(self) -> None:
+        # Before it has a session of its own, the Ctrl-C of a terminal ends it first.
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGTERM)
 
     def _kill(self) -> None:
         if self._process is not None:

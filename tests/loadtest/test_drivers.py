@@ -154,6 +154,10 @@ def test_only_a_sale_a_doubt_and_a_request_to_come_later_are_right_answers() -> 
 IMPOSSIBLE = {
     "unknown": ({"driver": "wrk"}, "--driver must be one of inproc, http, locust, got 'wrk'"),
     "lists in the process": ({"list_size": 2}, "--list-size needs --driver http or locust"),
+    "connections of Locust": (
+        {"driver": "locust", **settings("sqlite:x", **{"service.connections_max": 100})},
+        "--concurrency 2,000 is more connections than service.connections_max lets in",
+    ),
     "memory": ({"driver": "http"}, "needs a store that can be audited"),
     "several SKUs": (
         {"driver": "http", "sale": WorkloadSettings(skus=2), **settings("sqlite:x")},
