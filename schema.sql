@@ -19,6 +19,9 @@ CREATE TABLE IF NOT EXISTS partitions (
     position     BIGINT NOT NULL,
     -- Who acquired it last: only they may take it back after a broken connection.
     owner        VARCHAR(64) NOT NULL,
+    -- In a cluster, how far the commands that came over the broker are decided, as JSON: the stream's
+    -- life, the sequence up to which all are, and ranges of later ones.
+    source       TEXT   NOT NULL,
     PRIMARY KEY (partition_id)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 

@@ -75,16 +75,43 @@ class StoredCommit(msgspec.Struct, frozen=True):
         return (self.aggregate_type, self.aggregate_id)
 
 
+class Source(msgspec.Struct, frozen=True, array_like=True):
+    """How far the commands of a partition that came over a broker are worked off.
+
+    `stream` names the one life of the stream that they come from, empty when they come from nowhere.
+    Each up to sequence `done` is decided, and so are the `ahead` ones: ranges, first to last, in
+    order, none of which touches another or `done`.
+    """
+
+    stream: str = ""
+    done: int = 0
+    ahead: tuple[tuple[int, int], ...] = ()
+
+
+NO_SOURCE: Final = Source()
+
+
+def encode_source(source: Source) -> str:
+    return msgspec.json.encode(source).decode()
+
+
+def decode_source(text: str) -> Source:
+    """Raises msgspec.DecodeError."""
+    return msgspec.json.decode(text, type=Source) if text else NO_SOURCE
+
+
 class Lease(msgspec.Struct, frozen=True):
     """The right to write one partition: valid while the stored epoch is this one.
 
-    `owner` names who took it; it stays the same when the same one takes it back.
+    `owner` names who took it; it stays the same when the same one takes it back. `source` is what
+    was stored with the newest transaction that named one.
     """
 
     partition: int
     epoch: int
     position: int
     owner: str = ""
+    source: Source = NO_SOURCE
 
 
 def owner_of(held: Lease | None) -> str:
@@ -207,8 +234,11 @@ class EventStore(EventReader, Protocol):
         commits: Sequence[NewCommit],
         steps: Sequence[Step] = (),
         at_us: int | None = None,
+        source: Source | None = None,
     ) -> None:
         """Append all `commits` and apply their row changes in ONE transaction, or nothing at all.
+
+        `source` is stored in it as well; there may be no commits then.
 
         `steps` of inline projections are done in it too; one that finds its checkpoint elsewhere is
         StoreUnavailable. `at_us` is noted as the time of the commits, else the time of the call.

@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from engine.clock import Clock, SystemClock
 from engine.cqrs.event_store import (
     ALL_PARTS,
+    NO_SOURCE,
     Lease,
     NewCommit,
     RowChange,
     SnapshotPart,
+    Source,
     StoredCommit,
     StoredSnapshot,
     StoreInfo,
@@ -56,6 +58,7 @@ class MemoryStore:
         self._failpoint = failpoint
         self._epochs = [0] * partitions
         self._owners = [""] * partitions
+        self._sources = [NO_SOURCE] * partitions
         self._commits: list[list[StoredCommit]] = [[] for _ in range(partitions)]
         self._streams: dict[StreamKey, list[StoredCommit]] = {}
         self._rows: dict[str, dict[str, Row]] = {name: {} for name in self._tables}
@@ -85,7 +88,8 @@ class MemoryStore:
         self._in_doubt = False
         self._epochs[partition] += 1
         owner = self._owners[partition] = owner_of(held)
-        return Lease(partition, self._epochs[partition], len(self._commits[partition]), owner)
+        position = len(self._commits[partition])
+        return Lease(partition, self._epochs[partition], position, owner, self._sources[partition])
 
     async def append(
         self,
@@ -93,6 +97,7 @@ class MemoryStore:
         commits: Sequence[NewCommit],
         steps: Sequence[Step] = (),
         at_us: int | None = None,
+        source: Source | None = None,
     ) -> None:
         await self._turn()
         if steps:
@@ -111,6 +116,8 @@ class MemoryStore:
             self._streams.setdefault(commit.stream, []).append(commit)
         for (table, key), row in rows.items():
             self._rows[table][key] = row
+        if source is not None:
+            self._sources[lease.partition] = source
         try:
             self._failpoint(AFTER_COMMIT)
         except Exception as error:

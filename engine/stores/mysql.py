@@ -17,8 +17,10 @@ from engine.cqrs.event_store import (
     NewCommit,
     RowChange,
     SnapshotPart,
+    Source,
     StoredSnapshot,
     Table,
+    decode_source,
 )
 from engine.cqrs.query_side.read_model import Step
 from engine.errors import (
@@ -118,9 +120,10 @@ class MysqlStore(MysqlReads):
         commits: Sequence[NewCommit],
         steps: Sequence[Step] = (),
         at_us: int | None = None,
+        source: Source | None = None,
     ) -> None:
         async with self._turns[lease.partition]:
-            await self._append(lease, commits, steps, at_us)
+            await self._append(lease, commits, steps, at_us, source)
 
     async def _acquire(self, partition: int, held: Lease | None) -> Lease:
         if self._closed:
@@ -137,7 +140,8 @@ class MysqlStore(MysqlReads):
             if taken.matched != 1 and held is not None:
                 raise Fenced(partition, held.epoch)
             found = await writer.run(
-                f"SELECT epoch, position, owner FROM partitions WHERE partition_id = {partition}"
+                f"SELECT epoch, position, owner, source FROM partitions "
+                f"WHERE partition_id = {partition}"
             )
             # An epoch too many harms nobody, so a COMMIT in doubt is simply asked again.
             await writer.run("COMMIT")
@@ -145,16 +149,22 @@ class MysqlStore(MysqlReads):
             writer.close()
             raise
         self._writers[partition] = writer
-        return Lease(partition, *found.rows[0])
+        epoch, position, owner, source = found.rows[0]
+        return Lease(partition, epoch, position, owner, decode_source(source))
 
     async def _append(
-        self, lease: Lease, commits: Sequence[NewCommit], steps: Sequence[Step], at_us: int | None
+        self,
+        lease: Lease,
+        commits: Sequence[NewCommit],
+        steps: Sequence[Step],
+        at_us: int | None,
+        source: Source | None,
     ) -> None:
         writer = self._writers.get(lease.partition)
         if writer is None or writer.closed:
             raise StoreUnavailable("the connection is gone: acquire first")
         try:
-            await self._write(writer, lease, commits, at_us)
+            await self._write(writer, lease, commits, at_us, source)
             for step in steps:
                 await self._project(writer, step)
             self._failpoint("before-commit")
@@ -235,20 +245,20 @@ class MysqlStore(MysqlReads):
         lease: Lease,
         commits: Sequence[NewCommit],
         at_us: int | None,
+        source: Source | None,
     ) -> None:
         self._failpoint("begin")
         # No write is sent behind the fence before it has answered: it would run all the same.
-        _, fence, versions = await writer.run_all(
-            [
-                "BEGIN",
-                sql.fence(lease, len(commits)),
-                sql.versions([each.stream for each in commits]),
-            ]
-        )
+        statements = ["BEGIN", sql.fence(lease, len(commits), source)]
+        if commits:
+            statements.append(sql.versions([each.stream for each in commits]))
+        _, fence, *versions = await writer.run_all(statements)
         if fence.matched != 1:
             raise Fenced(lease.partition, lease.epoch)
         self._failpoint("fence")
-        if wrong := wrong_versions(commits, dict(versions.rows)):
+        if not commits:
+            return
+        if wrong := wrong_versions(commits, dict(versions[0].rows)):
             raise WrongExpectedVersion(wrong)
         changes = [(each.stream, change) for each in commits for change in each.changes]
         now_us = self._clock.wall_us() if at_us is None else at_us

@@ -18,7 +18,7 @@ from engine.stores.mysql_connection import MysqlConnection, code_of
 from engine.stores.mysql_server import check_server, read_server
 from engine.stores.mysql_url import MysqlAddress
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 """Raised with every change of schema.sql. A program opens stores of exactly its own version."""
 
 NO_SUCH_TABLE: Final = 1146
@@ -65,11 +65,11 @@ async def initialise(address: MysqlAddress, layout: Layout, *, strict: bool = Tr
         for table in layout.tables:
             await connection.run(sql.create_table(table))
         # The mark comes last, and all at once: a store without it is only half made.
-        numbers = ", ".join(f"({number}, 0, 0, '')" for number in range(layout.partitions))
+        numbers = ", ".join(f"({number}, 0, 0, '', '')" for number in range(layout.partitions))
         await connection.run_all(
             [
                 "BEGIN",
-                f"INSERT IGNORE INTO partitions (partition_id, epoch, position, owner) VALUES {numbers}",
+                f"INSERT IGNORE INTO partitions (partition_id, epoch, position, owner, source) VALUES {numbers}",
                 "INSERT IGNORE INTO meta (name, value) VALUES "
                 + ", ".join(
                     f"({sql.quote(name)}, {sql.quote(value)})"

@@ -13,8 +13,10 @@ from engine.cqrs.event_store import (
     NewCommit,
     RowChange,
     SnapshotPart,
+    Source,
     Table,
     Value,
+    encode_source,
     owner_of,
 )
 from engine.errors import StreamKey
@@ -48,10 +50,11 @@ def take(partition: int, held: Lease | None) -> str:
     )
 
 
-def fence(lease: Lease, commits: int) -> str:
+def fence(lease: Lease, commits: int, source: Source | None = None) -> str:
     """Matches one row, or another writer owns the partition."""
+    also = "" if source is None else f", source = {quote(encode_source(source))}"
     return (
-        f"UPDATE partitions SET position = position + {commits} WHERE partition_id = "
+        f"UPDATE partitions SET position = position + {commits}{also} WHERE partition_id = "
         f"{lease.partition} AND epoch = {lease.epoch} AND position = {lease.position}"
     )
 

@@ -20,8 +20,10 @@ from engine.cqrs.event_store import (
     Lease,
     NewCommit,
     SnapshotPart,
+    Source,
     StoredSnapshot,
     Table,
+    decode_source,
     owner_of,
 )
 from engine.cqrs.query_side.read_model import Step
@@ -107,8 +109,9 @@ class SqliteStore(SqliteReads):
         commits: Sequence[NewCommit],
         steps: Sequence[Step] = (),
         at_us: int | None = None,
+        source: Source | None = None,
     ) -> None:
-        await self._write_worker.call(self._append, lease, commits, steps, at_us)
+        await self._write_worker.call(self._append, lease, commits, steps, at_us, source)
         # The buyers are answered while the log is copied into the database; a store that was closed
         # meanwhile has copied it.
         with suppress(StoreUnavailable):
@@ -153,13 +156,14 @@ class SqliteStore(SqliteReads):
         def raise_epoch(connection: apsw.Connection) -> Lease:
             rows: list[Any] = connection.execute(
                 "UPDATE partitions SET epoch = epoch + 1, owner = ?1 WHERE partition_id = ?2 "
-                "AND (owner = ?1 OR ?3) RETURNING epoch, position, owner",
+                "AND (owner = ?1 OR ?3) RETURNING epoch, position, owner, source",
                 (owner_of(held), partition, held is None),
             ).fetchall()
             if not rows:
                 assert held is not None
                 raise Fenced(partition, held.epoch)
-            return Lease(partition, *rows[0])
+            epoch, position, owner, source = rows[0]
+            return Lease(partition, epoch, position, owner, decode_source(source))
 
         try:
             return self._transaction(raise_epoch)
@@ -168,12 +172,17 @@ class SqliteStore(SqliteReads):
             raise StoreUnavailable(str(error)) from error
 
     def _append(
-        self, lease: Lease, commits: Sequence[NewCommit], steps: Sequence[Step], at_us: int | None
+        self,
+        lease: Lease,
+        commits: Sequence[NewCommit],
+        steps: Sequence[Step],
+        at_us: int | None,
+        source: Source | None,
     ) -> None:
         now_us = self._clock.wall_us() if at_us is None else at_us
 
         def write(connection: apsw.Connection) -> None:
-            write_commits(connection, self._tables, lease, commits, now_us, self._failpoint)
+            write_commits(connection, self._tables, lease, commits, now_us, self._failpoint, source)
             for step in steps:
                 if not advance(connection, step):
                     raise StoreUnavailable(MOVED.format(step.projection))

@@ -12,7 +12,7 @@ from engine.stores.layout import Layout
 APPLICATION_ID = 0x53_4B_69_6C
 """Marks a file as a store of this program ("SKil"), in the header field SQLite keeps for it."""
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raised with every change below. A program opens stores of exactly its own version."""
 
 PAGE_BYTES = 8_192
@@ -33,7 +33,8 @@ CREATE TABLE partitions (
     partition_id INTEGER NOT NULL PRIMARY KEY,
     epoch INTEGER NOT NULL,
     position INTEGER NOT NULL,
-    owner TEXT NOT NULL
+    owner TEXT NOT NULL,
+    source TEXT NOT NULL
 ) STRICT;
 
 CREATE TABLE commits (
@@ -109,7 +110,8 @@ def create_schema(connection: apsw.Connection, layout: Layout) -> None:
         for table in layout.tables:
             connection.execute(_create_table(table))
         connection.executemany(
-            "INSERT INTO partitions (partition_id, epoch, position, owner) VALUES (?, 0, 0, '')",
+            "INSERT INTO partitions (partition_id, epoch, position, owner, source) "
+            "VALUES (?, 0, 0, '', '')",
             [(partition,) for partition in range(layout.partitions)],
         )
         connection.executemany(

@@ -12,8 +12,10 @@ from engine.cqrs.event_store import (
     NewCommit,
     RowChange,
     SnapshotPart,
+    Source,
     StoredSnapshot,
     Table,
+    encode_source,
 )
 from engine.errors import Fenced, ProjectionDiverged, StreamKey, WrongExpectedVersion
 from engine.stores.failpoint import Failpoint
@@ -28,16 +30,21 @@ def write_commits(
     commits: Sequence[NewCommit],
     now_us: int,
     failpoint: Failpoint,
+    source: Source | None = None,
 ) -> None:
-    """Write a batch: the fence, the version guard, the commits and their row changes.
+    """Write a batch: the fence with the source, the version guard, the commits, their row changes.
 
     Raises Fenced, WrongExpectedVersion, ProjectionDiverged; the caller rolls back.
     """
     failpoint("begin")
     fence = connection.execute(
-        "UPDATE partitions SET position = position + ? "
+        "UPDATE partitions SET position = position + ?, source = COALESCE(?, source) "
         "WHERE partition_id = ? AND epoch = ? AND position = ? RETURNING position",
-        (len(commits), lease.partition, lease.epoch, lease.position),
+        (
+            len(commits),
+            None if source is None else encode_source(source),
+            *(lease.partition, lease.epoch, lease.position),
+        ),
     ).fetchall()
     if not fence:
         raise Fenced(lease.partition, lease.epoch)

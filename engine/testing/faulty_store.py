@@ -14,6 +14,7 @@ from engine.cqrs.event_store import (
     Lease,
     NewCommit,
     SnapshotPart,
+    Source,
     StoredCommit,
     StoredSnapshot,
     StoreInfo,
@@ -84,6 +85,7 @@ class FaultyStore:
         commits: Sequence[NewCommit],
         steps: Sequence[Step] = (),
         at_us: int | None = None,
+        source: Source | None = None,
     ) -> None:
         if self._in_doubt:
             raise StoreUnavailable("injected: the connection is broken, acquire first")
@@ -94,7 +96,7 @@ class FaultyStore:
         if fault == "hang":
             await self.released.wait()
         if fault != "lost_commit":
-            await self._inner.append(lease, commits, steps, at_us)
+            await self._inner.append(lease, commits, steps, at_us, source)
         if fault in ("commit_then_raise", "lost_commit"):
             self._in_doubt = True
             raise CommitOutcomeUnknown("injected: no reply to COMMIT")

@@ -8,7 +8,7 @@ class TestMyStore(EventStoreContract):
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -39,6 +39,7 @@ from engine.stores.failpoint import (
     Failpoint,
     no_failpoint,
 )
+from engine.testing.source_contract import SourceContract
 
 TABLES = (Table(name="totals", key="name", numbers=("amount", "version"), texts=("label",)),)
 """The inline table of the contract: a total for each stream."""
@@ -83,7 +84,7 @@ class FailOnce:
             raise OSError(f"injected at {step}")
 
 
-class EventStoreContract(ABC):
+class EventStoreContract(SourceContract):
     """One sentence a test. Every test opens a store of its own."""
 
     @abstractmethod

@@ -215,7 +215,7 @@ async def test_a_newer_schema_is_refused_and_untouched(path: Path) -> None:
     await write_one(path, commit("a", 1))
     run_sql(path, "UPDATE meta SET value = '99' WHERE key = 'schema_version'")
     before = files_in(path.parent)[path.name]
-    message = "schema version 99 and this program reads version 3"
+    message = "schema version 99 and this program reads version 4"
     await refused(path, SchemaMismatch, message)
     with pytest.raises(SchemaMismatch, match=message):
         await SqliteReader.open(str(path))

@@ -4,46 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 from engine.clock import Clock
-from engine.config import BatchSettings, Settings
+from engine.config import Settings
 from engine.cqrs.aggregate import Registry
-from engine.cqrs.codec import Codec
-from engine.cqrs.command_side.adaptive import AdaptivePacer
-from engine.cqrs.command_side.batch import BatchLimits, FixedPacer, Pacer
 from engine.cqrs.command_side.command_bus import CommandBus, partition_of
-from engine.cqrs.command_side.commit import Committer
-from engine.cqrs.command_side.decide import Refusals
 from engine.cqrs.command_side.live_rows import LiveRows
 from engine.cqrs.command_side.partition import Partition
+from engine.cqrs.command_side.partition_maker import Inline, PartitionMaker, no_inline
 from engine.cqrs.command_side.refusal_counts import STREAMS_MAX, RefusalCounts
-from engine.cqrs.command_side.repository import Repository
 from engine.cqrs.command_side.residents import Residents
 from engine.cqrs.command_side.statistics import Counters, Statistics
-from engine.cqrs.event_store import EventStore, NewCommit
+from engine.cqrs.event_store import EventStore
 from engine.cqrs.messages import Command
-from engine.cqrs.query_side.inline import InlineProjections
 from engine.cqrs.query_side.subscription import Feed
 from engine.errors import SeckillError, StreamKey
 
 logger = logging.getLogger(__name__)
 
-REFUSALS_WINDOW: Final = 65_536
-"""Refusals a partition remembers at least: as many as its queue holds, so that a retry that was
-queued behind a full queue still meets the answer of the first try."""
-
-EVENT_BYTES_MAX: Final = 700
-"""A large event as JSON: two ids of 64 characters of 4 bytes each, and its other fields."""
-
 DRAIN_SECONDS_MAX: Final = 30.0
 """How long closing waits for queued batches before it gives up; then the crash path applies."""
-
-
-def no_inline(_: int) -> None:
-    """No projection is kept in the commands' transactions."""
 
 
 class CommandSide:
@@ -75,66 +57,24 @@ class CommandSide:
         settings: Settings,
         clock: Clock,
         feed: Feed | None = None,
-        inline: Callable[[int], InlineProjections | None] = no_inline,
+        inline: Inline = no_inline,
     ) -> CommandSide:
         """Take every partition over and start its loop.
 
         `feed` is told of every transaction; `inline` gives the inline projections of a partition.
         Raises StoreUnavailable, and what `InlineProjections.catch_up` raises.
         """
-        feed = feed or Feed()
-        counters = Counters()
-        codecs = {
-            name: Codec(aggregate.events, aggregate.upcasters)
-            for name, aggregate in registry.types.items()
-        }
-        repository = Repository(
-            store, registry.types, codecs, settings.residents.snapshot_events_min
+        counters, live_rows = Counters(), LiveRows()
+        maker = PartitionMaker(
+            store, registry, settings, clock, counters, feed or Feed(), live_rows, inline
         )
-        fitting = store.commit_bytes_max // EVENT_BYTES_MAX
-        if fitting < settings.batch.size_max:
-            logger.warning(
-                "batches are kept to %d commands: the store takes commits of %d bytes",
-                max(1, fitting),
-                store.commit_bytes_max,
-            )
-        size_max = max(1, min(settings.batch.size_max, fitting))
-        live_rows = LiveRows()
-
-        def committed(number: int, commits: Sequence[NewCommit]) -> None:
-            live_rows.note_durable(commits)
-            feed.announce(number)
-
-        partitions: list[Partition] = []
-        homes: list[Residents] = []
-        for number in range(store.partitions):
-            lease = await store.acquire(number)
-            own = inline(number)
-            committer = Committer(store, lease, codecs, registry.projections, clock, counters, own)
-            if own is not None:
-                await own.catch_up()
-            residents = Residents(
-                settings.residents.aggregates_max, settings.residents.idle_seconds, clock
-            )
-            homes.append(residents)
-            refusals = Refusals(REFUSALS_WINDOW)
-            partitions.append(
-                Partition(
-                    committer,
-                    repository,
-                    residents,
-                    _make_pacer(settings.batch, size_max),
-                    refusals,
-                    clock,
-                    counters,
-                    partial(committed, number),
-                )
-            )
+        owned = [await maker.acquire(number) for number in range(store.partitions)]
+        partitions = [each.partition for each in owned]
         # Every partition is ours now, and nobody can send a command before there is a door.
         await live_rows.load(store, registry.tables)
         queue = settings.queue
         bus = CommandBus(registry, partitions, queue.depth_max, queue.deadline_ms, clock, counters)
-        return cls(bus, partitions, homes, counters, live_rows)
+        return cls(bus, partitions, [each.residents for each in owned], counters, live_rows)
 
     def stopped(self) -> list[SeckillError]:
         """The reasons of the partitions that take no more commands."""
@@ -185,10 +125,3 @@ class CommandSide:
             for loop in self._loops:
                 loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
-
-
-def _make_pacer(batch: BatchSettings, size_max: int) -> Pacer:
-    """What paces one partition; `size_max` is what the store takes."""
-    if batch.mode == "adaptive":
-        return AdaptivePacer(size_max, batch.latency_aim_ms / 1_000, batch.aggregates_max)
-    return FixedPacer(BatchLimits(size_max, batch.delay_ms_max / 1_000, batch.aggregates_max))

@@ -16,7 +16,7 @@ from engine.cqrs.aggregate import InlineProjection
 from engine.cqrs.codec import Codec, checksum
 from engine.cqrs.command_side.decide import Decision
 from engine.cqrs.command_side.statistics import Counters
-from engine.cqrs.event_store import EventStore, Lease, NewCommit, StoredCommit
+from engine.cqrs.event_store import EventStore, Lease, NewCommit, Source, StoredCommit
 from engine.cqrs.messages import Commit
 from engine.cqrs.query_side.inline import InlineProjections
 from engine.errors import (
@@ -87,8 +87,13 @@ class Committer:
             changes,
         )
 
-    async def write(self, commits: Sequence[NewCommit]) -> Mapping[StreamKey, StoreError]:
+    async def write(
+        self, commits: Sequence[NewCommit], source: Source | None = None
+    ) -> Mapping[StreamKey, StoreError]:
         """Make `commits` durable, and return the streams that were left out, each with its error.
+
+        `source` is stored with them, or by itself when there are none. It is stored also when all
+        streams were left out, but not when that was for StoreUnavailable.
 
         A stream at fault (WrongExpectedVersion, ProjectionDiverged) is left out and the others are
         written. StoreUnavailable for all of them after ATTEMPTS_MAX, when none was written. Waits as long as it takes to
@@ -97,17 +102,18 @@ class Committer:
         left_out: dict[StreamKey, StoreError] = {}
         pending = list(commits)
         attempts = 0
-        while pending:
+        while pending or source is not None:
             began = self._clock.monotonic()
             try:
-                await self._append(pending)
+                await self._append(pending, source)
             except WrongExpectedVersion as error:
                 left_out |= dict.fromkeys(error.streams, error)
             except ProjectionDiverged as error:
                 left_out[error.stream] = error
             except CommitOutcomeUnknown as error:
                 logger.warning("partition %d: %s", self._lease.partition, error)
-                if await self._became_durable(pending):
+                if await self._became_durable(pending, source):
+                    self._advance(0, source)
                     self._count(began)
                     break
                 # It surely did not happen. A disk that is nearly full shows itself at COMMIT only.
@@ -126,22 +132,24 @@ class Committer:
                     # It may have been rebuilt.
                     await self._patiently(self._inline.catch_up)
             else:
-                self._advance(len(pending))
+                self._advance(len(pending), source)
                 self._count(began)
                 break
             pending = [each for each in pending if each.stream not in left_out]
         return left_out
 
-    async def _append(self, commits: Sequence[NewCommit]) -> None:
-        if self._inline is None:
-            await self._store.append(self._lease, commits)
+    async def _append(self, commits: Sequence[NewCommit], source: Source | None) -> None:
+        # Named only where there is one: a store may do without.
+        more: dict[str, Any] = {} if source is None else {"source": source}
+        if self._inline is None or not commits:
+            await self._store.append(self._lease, commits, **more)
         else:
             # The rows are made of the time that the commits will be read back with.
             at_us = self._clock.wall_us()
             steps = self._inline.steps(self._lease, commits, at_us)
-            await self._store.append(self._lease, commits, steps, at_us)
+            await self._store.append(self._lease, commits, steps, at_us, **more)
 
-    async def _became_durable(self, commits: Sequence[NewCommit]) -> bool:
+    async def _became_durable(self, commits: Sequence[NewCommit], source: Source | None) -> bool:
         """Learn what became of a transaction in doubt; the old session can do no more after it.
 
         Raises Fenced when it was not written and another owner took over.
@@ -153,6 +161,10 @@ class Committer:
         except Fenced as error:
             lost = error  # Whoever has it now waited for our COMMIT, or for its end.
         self._counters.recoveries += 1
+        if not commits:
+            if lost is not None:
+                raise lost
+            return self._lease.source == source
         stored = await self._patiently(self._store.read_partition, partition, before, len(commits))
         if _same(stored, commits):
             return True
@@ -186,9 +198,12 @@ class Committer:
                 await self._clock.sleep(wait)
                 wait = min(wait * 2, BACKOFF_SECONDS_MAX)
 
-    def _advance(self, commits: int) -> None:
+    def _advance(self, commits: int, source: Source | None) -> None:
         lease = self._lease
-        self._lease = Lease(lease.partition, lease.epoch, lease.position + commits, lease.owner)
+        self._lease = Lease(
+            *(lease.partition, lease.epoch, lease.position + commits, lease.owner),
+            lease.source if source is None else source,
+        )
 
     def _count(self, began: float) -> None:
         self._counters.transactions += 1

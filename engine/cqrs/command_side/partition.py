@@ -17,6 +17,7 @@ from engine.clock import Clock
 from engine.cqrs.aggregate import AggregateType
 from engine.cqrs.command_side.alarm import Alarm
 from engine.cqrs.command_side.batch import Batch, Pacer, close_batch
+from engine.cqrs.command_side.command_source import CommandSource
 from engine.cqrs.command_side.commit import Committer
 from engine.cqrs.command_side.decide import Decision, Refusals, decide
 from engine.cqrs.command_side.expiry import expire_in_flight, expire_queued, next_deadline
@@ -64,9 +65,11 @@ class Partition:
         clock: Clock,
         counters: Counters,
         committed: Callable[[Sequence[NewCommit]], None],
+        source: CommandSource | None = None,
     ) -> None:
-        """`committed` is called with what each transaction made durable, once its buyers are
-        answered."""
+        """`committed` is told of what each transaction made durable, once its buyers are answered;
+        `source` marks how far the commands of a broker are worked off."""
+        self._source = source
         self._committed = committed
         self._committer = committer
         self._repository = repository
@@ -96,15 +99,20 @@ class Partition:
                 self._in_flight = batches
                 began = self._clock.monotonic()
                 decided, commits = self._decide(await self._recall(batches))
-                left_out = await self._committer.write(commits) if commits else {}
+                left_out = await self._write(commits, batches)
                 self._publish(decided, left_out)
                 if commits:
                     self._committed([each for each in commits if each.stream not in left_out])
                 self._in_flight = ()
-                self._tell_pacer(batches, began, wrote=bool(commits) and not left_out)
-                await self._snapshot(decided)
+                if batches:
+                    self._tell_pacer(batches, began, wrote=bool(commits) and not left_out)
+                # Between two transactions everything resident is durable: the only time to snapshot.
+                await self._repository.save_due(batch.mailbox.resident for batch, _ in decided)
                 self._residents.evict()
-            await self._snapshot_at_closing()
+            # The last chance, so that the next start has little to replay.
+            await self._repository.save_due(
+                (each.resident for each in self._residents), closing=True
+            )
         except Fenced as error:
             self._stop(PartitionLost(str(error)), in_doubt=False)
         except PartitionLost as error:
@@ -131,6 +139,10 @@ class Partition:
         self._wake.set()
         if request.deadline < self._deadline.at:
             self._deadline.set(request.deadline)
+
+    def nudge(self) -> None:
+        """Have the loop look whether anything is due."""
+        self._wake.set()
 
     def drain(self) -> None:
         """Finish what is queued, without waiting for batches to fill, then end `run`."""
@@ -172,6 +184,8 @@ class Partition:
             self.limits = self._pacer.limits(self.queue_depth, len(self._turns), now)
             if batches := self._close_batches():
                 return batches
+            if self._source is not None and self._source.is_due:
+                return []
             if self._draining and not self._turns and not self._loader.busy:
                 return None
             self._batch_due.set(self._oldest_queued() + self.limits.delay_seconds_max)
@@ -252,7 +266,18 @@ class Partition:
                 commits.append(commit)
         return decided, commits
 
-    # -- publish
+    # -- commit and publish
+
+    async def _write(
+        self, commits: list[NewCommit], batches: Sequence[Batch]
+    ) -> Mapping[StreamKey, StoreError]:
+        """One transaction, if there is anything to write."""
+        source = self._source
+        mark = None if source is None else source.mark(batches)
+        left_out = await self._committer.write(commits, mark)
+        if source is not None and mark is not None and self._committer.lease.source == mark:
+            source.stored(mark)
+        return left_out
 
     def _publish(
         self,
@@ -304,20 +329,6 @@ class Partition:
         logger.error("%s", error)
         mailbox.halted, mailbox.resident = error, None
         self._empty(mailbox, lambda: AggregateHalted(error.stream, error.reason))
-
-    async def _snapshot(self, decided: list[tuple[Batch, Decision]]) -> None:
-        """Between two transactions everything resident is durable: the only time to snapshot."""
-        for batch, _ in decided:
-            resident = batch.mailbox.resident
-            if resident is not None and self._repository.snapshot_is_due(resident):
-                await self._repository.save_snapshot(resident)
-
-    async def _snapshot_at_closing(self) -> None:
-        """The last chance, so that the next start has little to replay."""
-        for mailbox in self._residents:
-            resident = mailbox.resident
-            if resident is not None and self._repository.snapshot_is_due(resident, closing=True):
-                await self._repository.save_snapshot(resident)
 
     # -- loading
 

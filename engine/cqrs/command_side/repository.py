@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -174,6 +174,14 @@ class Repository:
             return fresh >= max(1, least // CLOSING_SHARE)
         state_bytes = resident.saved.state_bytes if resident.saved else 0
         return fresh >= max(least, state_bytes // STATE_BYTES_AN_EVENT)
+
+    async def save_due(
+        self, residents: Iterable[Resident | None], *, closing: bool = False
+    ) -> None:
+        """Store the snapshots that are due."""
+        for resident in residents:
+            if resident is not None and self.snapshot_is_due(resident, closing=closing):
+                await self.save_snapshot(resident)
 
     async def save_snapshot(self, resident: Resident) -> None:
         """Store a snapshot, if every event of `resident` is durable.
