@@ -14,10 +14,18 @@ from blockbuster import BlockingError, blockbuster_ctx
 from hypothesis import settings
 
 import engine
-from tests.servers import mariadb, mariadb_url, redis_url
+from tests.servers import mariadb, mariadb_url, nats, own_nats, own_nats_cluster, redis_url
 from tests.shell import shell
 
-__all__ = ["mariadb", "mariadb_url", "redis_url", "shell"]
+__all__ = [
+    "mariadb",
+    "mariadb_url",
+    "nats",
+    "own_nats",
+    "own_nats_cluster",
+    "redis_url",
+    "shell",
+]
 
 # Examples are not timed: the machine is shared. A build server runs the same examples every time,
 # a developer's machine looks for new ones; either prints how to repeat a failure.
