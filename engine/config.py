@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Meta
 
 from engine.auth_settings import AuthSettings, check_secrets
+from engine.cluster_settings import ClusterSettings, check_cluster
 from engine.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "SECKILL_"
@@ -182,12 +183,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gate: GateSettings = GateSettings()
     service: ServiceSettings = ServiceSettings()
     auth: AuthSettings = AuthSettings()
+    cluster: ClusterSettings = ClusterSettings()
 
 
 COMMAND_SIDE_ONLY: Final = QuerySideSettings("off", "off", managers=False, refusals_every_seconds=0)
 """For measuring the command side alone, and for other aggregates than the sale's."""
 
-SECRET_KEYS: Final = ("store.url", "gate.url")
+SECRET_KEYS: Final = ("store.url", "gate.url", "cluster.servers")
 """Never shown: a URL may hold a password."""
 
 COMMAND_SIDE_KEYS: Final = {
@@ -276,6 +278,11 @@ def _check_relations(settings: Settings) -> Settings:
     if settings.store.url == "memory:" and "inline" in (query.orders, query.sales):
         raise ConfigError('query_side: a store in memory keeps no inline read models; use "async"')
     _check_gate(settings.gate)
+    check_cluster(settings.cluster)
+    if settings.store.url == "memory:" and settings.cluster.role != "all":
+        raise ConfigError(
+            "a memory: store ends with its process; a cluster needs one that is shared"
+        )
     return settings
 
 
@@ -365,8 +372,9 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, object]:
         section = _check_key(key, f" (from the environment variable {variable})")
         name = key.split(".")[1]
         field = next(f for f in msgspec.structs.fields(section) if f.name == name)
+        value = text.split(",") if typing.get_origin(field.type) is tuple else text
         try:
-            found[key] = msgspec.convert(text, field.type, strict=False)
+            found[key] = msgspec.convert(value, field.type, strict=False)
         except msgspec.ValidationError as error:
             raise ConfigError(f"environment variable {variable}: {error}") from None
     return found

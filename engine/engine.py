@@ -11,9 +11,9 @@ import msgspec
 
 from engine.clock import Clock
 from engine.config import Settings
-from engine.cqrs.command_side.command_side import CommandSide
+from engine.cqrs.command_side.port import CommandSidePort
 from engine.cqrs.command_side.statistics import Statistics
-from engine.cqrs.event_store import EventReader, EventStore, StoreInfo
+from engine.cqrs.event_store import EventReader, StoreInfo
 from engine.cqrs.messages import Answer, Command, Event, Outcome, Rejected
 from engine.cqrs.process_manager import Send
 from engine.errors import DeadlineExceeded, OutcomeUnknown, SeckillError, StoreUnavailable
@@ -87,8 +87,8 @@ class Engine:
 
     def __init__(
         self,
-        store: EventStore,
-        command_side: CommandSide,
+        store: EventReader,
+        command_side: CommandSidePort,
         queries: Queries,
         settings: Settings,
         clock: Clock,

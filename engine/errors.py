@@ -11,6 +11,7 @@ A business "no" is not here: it is a value, `engine.cqrs.messages.Rejected`.
     ├── OutcomeUnknown          may or may not be done; repeat with the same id to learn which
     ├── EngineClosed            the engine is closing or closed; nothing happened
     ├── PartitionLost           another owner took the partition over; nothing happened
+    ├── BrokerUnavailable       no broker of the cluster did it; met inside the cluster only
     ├── CommandFailed           the aggregate's own code raised; nothing happened
     ├── AggregateHalted         a broken invariant stopped this aggregate, and it alone
     └── StoreError
@@ -90,6 +91,10 @@ class EngineClosed(SeckillError):
 
 class PartitionLost(SeckillError):
     """Another owner took this partition over. The command was not executed here."""
+
+
+class BrokerUnavailable(SeckillError):
+    """No broker did it, or none said so: a message may have got there all the same."""
 
 
 class CommandFailed(SeckillError):

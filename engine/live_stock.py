@@ -8,8 +8,8 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from engine.cqrs.command_side.command_side import CommandSide
 from engine.cqrs.command_side.live_rows import RowKey
+from engine.cqrs.command_side.port import CommandSidePort
 from engine.cqrs.messages import Command
 from engine.inventory.stock import STOCK
 from engine.inventory.stock_table import STOCK_TABLE
@@ -54,7 +54,7 @@ class StockWatch:
 class LiveStock:
     """Reads the live rows of an engine's command side."""
 
-    def __init__(self, command_side: CommandSide) -> None:
+    def __init__(self, command_side: CommandSidePort) -> None:
         self._command_side = command_side
         self._rows = command_side.live_rows
         self._names: list[str] = []

@@ -9,18 +9,17 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+from engine.assembly import Parts, assemble_alone, assemble_node, modes
 from engine.clock import Clock, SystemClock
 from engine.config import (
     COMMAND_SIDE_ONLY,
     GateSettings,
-    Mode,
     QuerySideSettings,
     Settings,
     check_settings,
     load_settings,
 )
 from engine.cqrs.aggregate import Registry
-from engine.cqrs.command_side.command_side import CommandSide
 from engine.cqrs.event_store import EventReader, EventStore, StoreInfo
 from engine.cqrs.query_side.projection import Projection
 from engine.cqrs.query_side.query_side import QuerySide
@@ -32,14 +31,7 @@ from engine.gate.gate import Gate
 from engine.inventory.audit import AuditReport, audit
 from engine.inventory.checkout import CHECKOUT
 from engine.inventory.history import History
-from engine.inventory.hold_expiry import HOLDS_AT_ONCE, HoldExpiry
 from engine.inventory.orders_table import ORDERS
-from engine.inventory.refusals import (
-    COMMANDS_AT_ONCE,
-    COUNTED_COMMANDS,
-    COUNTED_REASONS,
-    RefusalRecorder,
-)
 from engine.inventory.sale import sale_registry
 from engine.inventory.sales_table import SALES
 from engine.inventory.stock import STOCK
@@ -64,55 +56,26 @@ async def open_engine(
     registry = registry or sale_registry()
     clock = clock or SystemClock()
     async with AsyncExitStack() as opened:
-        store = await _open_store(settings, registry, clock)
-        opened.push_async_callback(store.close)
+        is_gateway = bool(settings.cluster.servers) and settings.cluster.role == "gateway"
+        store = None if is_gateway else await _open_store(settings, registry, clock)
+        reader = await open_reader(settings.store.url) if store is None else store
+        opened.push_async_callback(reader.close)
         # Only a sale has these read models; other aggregates bring their own.
         kept = settings.query_side if STOCK.name in registry.types else COMMAND_SIDE_ONLY
         places = await _open_places(kept, settings.store.url, opened)
         for projection, views in places.items():
             # Here, not in a projector that nobody looks at: tables of another version must be rebuilt.
-            await views.prepare(projection.name, projection.tables, store.partitions)
+            await views.prepare(projection.name, projection.tables, reader.partitions)
         feed = Feed()
-        query_side = QuerySide(store, registry, places, feed, clock)
+        query_side = QuerySide(reader, registry, places, feed, clock)
         if kept.managers:
             query_side.add_manager(CHECKOUT, places[ORDERS])
         await query_side.check_not_ahead()
-        inline = [each for each in places if _modes(kept)[each.name] == "inline"]
-        command_side = await CommandSide.open(
-            store,
-            registry,
-            settings,
-            clock,
-            feed,
-            partial(query_side.inline, projections=inline),
-        )
-        opened.push_async_callback(command_side.close)
-        refused = command_side.count_refusals(COUNTED_COMMANDS, COUNTED_REASONS)
-        if kept.sales != "off" and kept.refusals_every_seconds:
-            recorder = RefusalRecorder(
-                refused,
-                command_side.bus.execute_many,
-                kept.refusals_every_seconds,
-                clock,
-                min(COMMANDS_AT_ONCE, settings.queue.depth_max),
-            )
-            # Once it runs no more, and while commands are still taken.
-            opened.push_async_callback(recorder.close)
-            query_side.start(recorder.run(), "refusals")
-        opened.push_async_callback(query_side.close)
-        for projection in places:
-            if projection not in inline:
-                query_side.start_projection(projection)
-        if kept.managers:
-            views = places[ORDERS]
-            bus = command_side.bus
-            query_side.start_manager(CHECKOUT, bus.execute, views)
-            at_once = min(HOLDS_AT_ONCE, settings.queue.depth_max)
-            expiry = HoldExpiry(views, bus.execute_many, clock, at_once)
-            query_side.start(expiry.run(), "hold-expiry")
-        by_name = {each.name: views for each, views in places.items()}
-        queries = Queries(store, query_side, by_name)
-        yield Engine(store, command_side, queries, settings, clock)
+        parts = Parts(settings, kept, registry, places, feed, query_side, clock, opened)
+        if store is None or settings.cluster.servers:
+            yield await assemble_node(parts, reader, store)
+        else:
+            yield await assemble_alone(parts, store)
 
 
 @asynccontextmanager
@@ -248,19 +211,15 @@ def tune_garbage_collector() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
-def _modes(settings: QuerySideSettings) -> dict[str, Mode]:
-    return {ORDERS.name: settings.orders, SALES.name: settings.sales}
-
-
 async def _open_places(
     settings: QuerySideSettings, url: str, opened: AsyncExitStack
 ) -> dict[Projection, ReadStore]:
     """Open the stores of the read models that are kept; each is made there when it is new."""
-    modes = _modes(settings)
+    by_name = modes(settings)
     stores: dict[bool, ReadStore] = {}
     places: dict[Projection, ReadStore] = {}
     for projection in (ORDERS, SALES):
-        mode = modes[projection.name]
+        mode = by_name[projection.name]
         if mode == "off":
             continue
         inline = mode == "inline"

@@ -33,7 +33,7 @@ class AggregateType(Generic[State]):
     a field of the first event that has the name of a command's field must hold that field's value.
     `snapshot_version` is raised whenever the shape or meaning of the state changes: older
     snapshots are then ignored. `standing` tells what the effect of an accepted command, named by its
-    id, is now; it is what an Ask gets beside the events. `upcasters` lift events of older schema versions by their tag.
+    id, is now; it is what an Ask gets beside the events, and of `standing_type`. `upcasters` lift events of older schema versions by their tag.
     """
 
     name: str
@@ -44,6 +44,7 @@ class AggregateType(Generic[State]):
     evolve: Callable[[State, Event], State]
     snapshot_version: int = 1
     standing: Callable[[State, str], object] | None = None
+    standing_type: Any = None
     upcasters: Mapping[str, Upcaster] = field(default_factory=dict)
 
     @cached_property

@@ -46,8 +46,13 @@ class HoldExpiry:
         execute_many: ExecuteMany,
         clock: Clock,
         at_once: int = HOLDS_AT_ONCE,
+        is_mine: Callable[[str], bool] = lambda _: True,
     ) -> None:
-        """`at_once` is how many commands one list may have; the engine's queue must take them."""
+        """`at_once` is how many commands one list may have; the engine's queue must take them.
+
+        Holds of SKUs that are not `is_mine` are left to others.
+        """
+        self._is_mine = is_mine
         self._views = views
         self._execute_many = execute_many
         self._clock = clock
@@ -86,14 +91,16 @@ class HoldExpiry:
                     skip=stuck,
                 )
             )
-            outcomes = await self._give_back(due, now_us // SECOND_US)
+            mine = [each for each in due if self._is_mine(str(each["sku"]))]
+            outcomes = await self._give_back(mine, now_us // SECOND_US)
             failed = sum(not isinstance(each, tuple) for each in outcomes)
             given_back += len(outcomes) - failed
-            if not failed or len(due) < self._at_once:
+            left = failed + len(due) - len(mine)
+            if not left or len(due) < self._at_once:
                 return given_back
             if any(isinstance(each, BUSY) for each in outcomes):
                 return given_back
-            stuck += failed
+            stuck += left
 
     async def _give_back(self, due: list[dict[str, Value]], attempt: int) -> list[Outcome]:
         """Give holds back, alone or with their orders.

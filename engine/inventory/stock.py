@@ -298,4 +298,5 @@ STOCK: AggregateType[Stock] = AggregateType(
     evolve=evolve,
     snapshot_version=3,
     standing=standing,
+    standing_type=Standing | None,
 )

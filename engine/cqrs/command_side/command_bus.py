@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final, cast
+from typing import Any, Final, Protocol, cast
 
 from engine.clock import Clock
-from engine.cqrs.aggregate import Registry
+from engine.cqrs.aggregate import AggregateType, Registry
 from engine.cqrs.codec import checksum
 from engine.cqrs.command_side.mailbox import Request
-from engine.cqrs.command_side.partition import Partition
 from engine.cqrs.command_side.statistics import Counters
 from engine.cqrs.messages import Answer, Ask, Command, Found, Outcome
 from engine.errors import (
@@ -36,6 +35,20 @@ def partition_of(aggregate_id: str, partitions: int) -> int:
     return checksum(aggregate_id.encode()) % partitions if partitions > 1 else 0
 
 
+class Home(Protocol):
+    """Where the commands of one partition wait: the partition itself, or the way to its owner."""
+
+    @property
+    def stopped(self) -> SeckillError | None:
+        """Why it takes no more commands; None while it does."""
+
+    @property
+    def queue_depth(self) -> int: ...
+
+    def submit(self, aggregate: AggregateType[Any], stream: StreamKey, request: Request) -> None:
+        """Queue a request, whose bounds the caller has checked."""
+
+
 class CommandBus:
     """Takes commands for every aggregate type of a registry.
 
@@ -46,7 +59,7 @@ class CommandBus:
     def __init__(
         self,
         registry: Registry,
-        partitions: Sequence[Partition],
+        partitions: Sequence[Home],
         depth_max: int,
         deadline_ms: int,
         clock: Clock,
@@ -181,10 +194,10 @@ class CommandBus:
             group.append(command)
         return groups
 
-    def _admit_groups(self, groups: dict[StreamKey, list[Command]]) -> dict[StreamKey, Partition]:
+    def _admit_groups(self, groups: dict[StreamKey, list[Command]]) -> dict[StreamKey, Home]:
         """Admit all of a list or nothing of it."""
         counts: dict[int, int] = {}
-        homes: dict[StreamKey, Partition] = {}
+        homes: dict[StreamKey, Home] = {}
         for stream, group in groups.items():
             number = partition_of(stream[1], len(self._partitions))
             counts[number] = counts.get(number, 0) + len(group)
@@ -193,7 +206,7 @@ class CommandBus:
             self._check_room(self._partitions[number], count)
         return homes
 
-    def _check_room(self, partition: Partition, count: int) -> None:
+    def _check_room(self, partition: Home, count: int) -> None:
         if self._closed:
             raise EngineClosed("the engine is closing; the command was not executed")
         stopped = partition.stopped

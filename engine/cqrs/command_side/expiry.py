@@ -7,14 +7,21 @@ commit is durable: its caller learns the answer by repeating the command.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
-from engine.cqrs.command_side.batch import Batch
-from engine.cqrs.command_side.mailbox import Mailbox
+from engine.cqrs.command_side.mailbox import Fifo, Slice
 from engine.errors import DeadlineExceeded, OutcomeUnknown
 
 
-def expire_in_flight(batches: Iterable[Batch], now: float) -> int:
+class InFlight(Protocol):
+    """Commands that were taken from their queue together."""
+
+    @property
+    def slices(self) -> Sequence[Slice]: ...
+
+
+def expire_in_flight(batches: Iterable[InFlight], now: float) -> int:
     """Answer OutcomeUnknown where the deadline passed; return for how many commands."""
     count = 0
     for batch in batches:
@@ -26,7 +33,7 @@ def expire_in_flight(batches: Iterable[Batch], now: float) -> int:
     return count
 
 
-def expire_queued(mailbox: Mailbox, now: float) -> int:
+def expire_queued(mailbox: Fifo, now: float) -> int:
     """Answer DeadlineExceeded where the deadline passed; return for how many commands.
 
     They stay in the queue, as those of callers that left do, until `drop_finished`.
@@ -45,7 +52,7 @@ def expire_queued(mailbox: Mailbox, now: float) -> int:
     return count
 
 
-def next_deadline(batches: Iterable[Batch], mailboxes: Iterable[Mailbox]) -> float:
+def next_deadline(batches: Iterable[InFlight], mailboxes: Iterable[Fifo]) -> float:
     """The earliest deadline of a caller in flight that still waits, or of anything queued; else inf.
 
     A queued caller that left keeps its place in the bounded queue until then.

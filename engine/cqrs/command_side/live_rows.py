@@ -8,7 +8,7 @@ only after they are durable.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from engine.cqrs.event_store import EventReader, NewCommit, RowChange, Table, Value
 
@@ -21,19 +21,41 @@ Row = dict[str, Value]
 
 
 class LiveRows:
-    """Fed by the partitions; the only writer of the store is this process."""
+    """Fed by the partitions of this process; by their owners, `put` by `put`, where they are elsewhere."""
 
     def __init__(self) -> None:
         self._tables: dict[str, dict[str, Row]] = {}
         self._key_columns: dict[str, str] = {}
         self._watchers: list[tuple[set[RowKey], Callable[[], None]]] = []
 
-    async def load(self, reader: EventReader, tables: Iterable[Table]) -> None:
-        """Read what is there. Call it while nobody writes. Raises StoreUnavailable."""
+    async def load(
+        self,
+        reader: EventReader,
+        tables: Iterable[Table],
+        wanted: Callable[[RowKey], bool] = lambda _: True,
+    ) -> None:
+        """Read what is there, of the `wanted` rows. Call it while nobody writes them.
+
+        Raises StoreUnavailable.
+        """
         for table in tables:
             rows = await reader.read_rows(table.name)
             self._key_columns[table.name] = table.key
-            self._tables[table.name] = {str(row[table.key]): row for row in rows}
+            known = self._tables.setdefault(table.name, {})
+            found = {str(row[table.key]): row for row in rows}
+            for key in [each for each in known if each not in found and wanted((table.name, each))]:
+                del known[key]
+            new = {key: row for key, row in found.items() if wanted((table.name, key))}
+            changed = [(table.name, key) for key, row in new.items() if known.get(key) != row]
+            known.update(new)
+            self._tell(changed)
+
+    def put(self, table: str, rows: Iterable[Row]) -> None:
+        """Take rows as their owner shows them, in place of what is known."""
+        key_column = self._key_columns[table]
+        found = {str(row[key_column]): row for row in rows}
+        self._tables[table].update(found)
+        self._tell([(table, key) for key in found])
 
     def table(self, name: str) -> Mapping[str, Row]:
         """The rows of a table by key; do not change them."""
@@ -58,6 +80,9 @@ class LiveRows:
             for change in commit.changes:
                 self._change(change)
                 keys.append((change.table, change.key))
+        self._tell(keys)
+
+    def _tell(self, keys: Collection[RowKey]) -> None:
         if keys:
             for changed, news in self._watchers:
                 changed.update(keys)

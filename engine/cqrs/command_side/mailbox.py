@@ -17,10 +17,19 @@ class Request:
     """Commands that one caller handed over together for one aggregate, and where it waits.
 
     `future` resolves with one outcome for each command, once all of them are known or the deadline
-    passed. Times are seconds of the engine's monotonic clock.
+    passed. Times are seconds of the engine's monotonic clock. `aggregate_type` names what the commands
+    are for where that is not to be seen from them, empty elsewhere.
     """
 
-    __slots__ = ("commands", "deadline", "future", "outcomes", "queued_at", "unanswered")
+    __slots__ = (
+        "aggregate_type",
+        "commands",
+        "deadline",
+        "future",
+        "outcomes",
+        "queued_at",
+        "unanswered",
+    )
 
     def __init__(
         self,
@@ -35,6 +44,7 @@ class Request:
         self.deadline = deadline
         self.unanswered = len(commands)
         self.outcomes: list[Any] | None = None
+        self.aggregate_type = ""
 
     def answer(self, start: int, outcomes: list[Outcome]) -> None:
         """Note the outcomes of the commands from `start` on; the last ones wake the caller.
@@ -60,40 +70,14 @@ Slice: TypeAlias = tuple[Request, int, int]
 """The commands `start` to `stop` (exclusive) of a request."""
 
 
-class Mailbox:
-    """The queue of one aggregate, and the aggregate itself while it is resident.
+class Fifo:
+    """Requests in the order they came; `depth` is how many commands of theirs wait."""
 
-    `has_turn` while it stands in the partition's round, since round `turn_since`; `loading` while its events are being
-    replayed; `halted` once a broken invariant stopped it; `conflicts` counts lost version races in
-    a row.
-    """
+    __slots__ = ("depth", "queue")
 
-    __slots__ = (
-        "aggregate",
-        "conflicts",
-        "depth",
-        "halted",
-        "has_turn",
-        "loading",
-        "queue",
-        "resident",
-        "stream",
-        "turn_since",
-        "used_at",
-    )
-
-    def __init__(self, aggregate: AggregateType[Any], stream: StreamKey) -> None:
-        self.aggregate = aggregate
-        self.stream = stream
+    def __init__(self) -> None:
         self.queue: deque[Slice] = deque()
         self.depth = 0
-        self.resident: Resident | None = None
-        self.has_turn = False
-        self.turn_since = 0
-        self.loading = False
-        self.halted: AggregateHalted | None = None
-        self.conflicts = 0
-        self.used_at = 0.0
 
     def put(self, request: Request) -> None:
         self.queue.append((request, 0, len(request.commands)))
@@ -131,3 +115,36 @@ class Mailbox:
         self.queue = deque(each for each in self.queue if not each[0].future.done())
         self.depth = sum(stop - start for _, start, stop in self.queue)
         return before - self.depth
+
+
+class Mailbox(Fifo):
+    """The queue of one aggregate, and the aggregate itself while it is resident.
+
+    `has_turn` while it stands in the partition's round, since round `turn_since`; `loading` while its events are being
+    replayed; `halted` once a broken invariant stopped it; `conflicts` counts lost version races in
+    a row.
+    """
+
+    __slots__ = (
+        "aggregate",
+        "conflicts",
+        "halted",
+        "has_turn",
+        "loading",
+        "resident",
+        "stream",
+        "turn_since",
+        "used_at",
+    )
+
+    def __init__(self, aggregate: AggregateType[Any], stream: StreamKey) -> None:
+        super().__init__()
+        self.aggregate = aggregate
+        self.stream = stream
+        self.resident: Resident | None = None
+        self.has_turn = False
+        self.turn_since = 0
+        self.loading = False
+        self.halted: AggregateHalted | None = None
+        self.conflicts = 0
+        self.used_at = 0.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -66,33 +66,50 @@ class QuerySide:
         self._feed = feed
         self._subscriptions = [self._subscribe(number) for number in range(reader.partitions)]
         self._managers: dict[str, ReadStore] = {}
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: dict[int | None, list[asyncio.Task[None]]] = {}
 
     def _subscribe(self, partition: int) -> Subscription:
         """One for each who follows the events, because it keeps a pace of its own."""
         return Subscription(self._reader, self._codecs, partition, self._feed, self._clock)
 
-    def start(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        """Run something until `close`."""
+    def start(
+        self, work: Coroutine[Any, Any, None], name: str, partition: int | None = None
+    ) -> None:
+        """Run something until `close`, or until its partition is left."""
         task = asyncio.create_task(work, name=name)
         task.add_done_callback(_say_why)
-        self._tasks.append(task)
+        self._tasks.setdefault(partition, []).append(task)
 
-    def start_projection(self, projection: Projection) -> None:
-        """Follow the events with it, in every partition."""
-        for number in range(len(self._subscriptions)):
+    def start_projection(
+        self, projection: Projection, partitions: Iterable[int] | None = None
+    ) -> None:
+        """Follow the events with it, in every partition or in these."""
+        for number in self._numbers(partitions):
             projector = self._projector(projection.name, self._subscribe(number))
-            self.start(projector.run(), f"{projection.name}-{number}")
+            self.start(projector.run(), f"{projection.name}-{number}", number)
 
-    def start_manager(self, manager: ProcessManager, execute: Execute, views: ReadStore) -> None:
-        """React to the events with it, in every partition."""
+    def start_manager(
+        self,
+        manager: ProcessManager,
+        execute: Execute,
+        views: ReadStore,
+        partitions: Iterable[int] | None = None,
+    ) -> None:
+        """React to the events with it, in every partition or in these."""
         self.add_manager(manager, views)
-        for number in range(len(self._subscriptions)):
+        for number in self._numbers(partitions):
             subscription = self._subscribe(number)
             loop = ManagerLoop(
                 manager, subscription, views, execute, len(self._subscriptions), self._clock
             )
-            self.start(loop.run(), f"{manager.name}-{number}")
+            self.start(loop.run(), f"{manager.name}-{number}", number)
+
+    async def leave(self, partition: int) -> None:
+        """Stop what follows one partition; what was cut off is done again by whoever goes on."""
+        await _stop(self._tasks.pop(partition, []))
+
+    def _numbers(self, partitions: Iterable[int] | None) -> Iterable[int]:
+        return range(len(self._subscriptions)) if partitions is None else partitions
 
     def add_manager(self, manager: ProcessManager, views: ReadStore) -> None:
         """Know where a manager keeps its checkpoint and letters, without running it."""
@@ -200,9 +217,7 @@ class QuerySide:
 
     async def close(self) -> None:
         """Stop everything. Idempotent; what was cut off is done again at the next start."""
-        for each in self._tasks:
-            each.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await _stop([task for tasks in self._tasks.values() for task in tasks])
 
     def _with_checkpoints(self) -> list[tuple[str, ReadStore]]:
         """Every projection and process manager, with the store of its checkpoint."""
@@ -230,6 +245,12 @@ class QuerySide:
             return await self._managers[name].prepare(name, (), len(self._subscriptions))
         projection, views = self._places[name]
         return await views.prepare(name, projection.tables, len(self._subscriptions))
+
+
+async def _stop(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for each in tasks:
+        each.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _say_why(task: asyncio.Task[None]) -> None:

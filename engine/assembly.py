@@ -1,0 +1,144 @@
+"""What the opened parts become: an engine that owns every partition, or a node of a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import NamedTuple
+
+from engine.clock import Clock
+from engine.config import Mode, QuerySideSettings, Settings
+from engine.cqrs.aggregate import Registry
+from engine.cqrs.command_side.command_bus import CommandBus, partition_of
+from engine.cqrs.command_side.command_side import CommandSide
+from engine.cqrs.command_side.partition_maker import Inline
+from engine.cqrs.command_side.refusal_counts import STREAMS_MAX, RefusalCounts
+from engine.cqrs.event_store import EventReader, EventStore
+from engine.cqrs.query_side.projection import Projection
+from engine.cqrs.query_side.query_side import QuerySide
+from engine.cqrs.query_side.read_model import ReadStore
+from engine.cqrs.query_side.subscription import Feed
+from engine.engine import Engine
+from engine.inventory.checkout import CHECKOUT
+from engine.inventory.hold_expiry import HOLDS_AT_ONCE, HoldExpiry
+from engine.inventory.orders_table import ORDERS
+from engine.inventory.refusals import (
+    COMMANDS_AT_ONCE,
+    COUNTED_COMMANDS,
+    COUNTED_REASONS,
+    RefusalRecorder,
+)
+from engine.inventory.sales_table import SALES
+from engine.queries import Queries
+
+
+class Parts(NamedTuple):
+    """What was opened, and the stack that closes it; `kept` is which read models there are."""
+
+    settings: Settings
+    kept: QuerySideSettings
+    registry: Registry
+    places: Mapping[Projection, ReadStore]
+    feed: Feed
+    query_side: QuerySide
+    clock: Clock
+    opened: AsyncExitStack
+
+
+def modes(settings: QuerySideSettings) -> dict[str, Mode]:
+    """How each read model is kept, by name."""
+    return {ORDERS.name: settings.orders, SALES.name: settings.sales}
+
+
+async def assemble_alone(parts: Parts, store: EventStore) -> Engine:
+    """Own every partition. Raises StoreUnavailable."""
+    settings, registry, clock = parts.settings, parts.registry, parts.clock
+    query_side, opened = parts.query_side, parts.opened
+    command_side = await CommandSide.open(
+        store, registry, settings, clock, parts.feed, _inline(parts)
+    )
+    opened.push_async_callback(command_side.close)
+    counts = command_side.count_refusals(COUNTED_COMMANDS, COUNTED_REASONS)
+    _record_refusals(parts, counts, command_side.bus)
+    opened.push_async_callback(query_side.close)
+    for projection in _followed(parts):
+        query_side.start_projection(projection)
+    if parts.kept.managers:
+        query_side.start_manager(CHECKOUT, command_side.bus.execute, parts.places[ORDERS])
+        _give_back_holds(parts, command_side.bus)
+    return Engine(store, command_side, _queries(parts, store), settings, clock)
+
+
+async def assemble_node(parts: Parts, reader: EventReader, store: EventStore | None) -> Engine:
+    """Join the cluster; a gateway has no store to write to. Raises ConfigError, BrokerUnavailable,
+    StoreUnavailable."""
+    # A program that is no node needs no broker's client.
+    from engine.cluster.join import join_gateway, own_partitions
+
+    settings, registry, clock = parts.settings, parts.registry, parts.clock
+    query_side, opened = parts.query_side, parts.opened
+    node, gateway = await join_gateway(settings, registry, reader, clock, opened)
+    if store is not None:
+        views = parts.places.get(ORDERS)
+
+        def follow(partition: int) -> None:
+            for projection in _followed(parts):
+                query_side.start_projection(projection, [partition])
+            if parts.kept.managers and views is not None:
+                query_side.start_manager(CHECKOUT, gateway.bus.execute, views, [partition])
+
+        counters = own_partitions(
+            *(node, settings, registry, store, parts.feed, _inline(parts), follow),
+            *(query_side.leave, clock),
+        )
+        counts = counters.refusals = RefusalCounts(COUNTED_COMMANDS, COUNTED_REASONS, STREAMS_MAX)
+        _record_refusals(parts, counts, gateway.bus)
+        owners = node.owners
+        assert owners is not None
+        if parts.kept.managers:
+            _give_back_holds(
+                parts,
+                gateway.bus,
+                lambda sku: partition_of(sku, reader.partitions) in owners.owned,
+            )
+    opened.push_async_callback(query_side.close)
+    await node.start()
+    return Engine(reader, gateway, _queries(parts, reader), settings, clock)
+
+
+def _followed(parts: Parts) -> list[Projection]:
+    """The read models that follow the events a moment later."""
+    return [each for each in parts.places if modes(parts.kept)[each.name] == "async"]
+
+
+def _inline(parts: Parts) -> Inline:
+    kept = [each for each in parts.places if modes(parts.kept)[each.name] == "inline"]
+    return partial(parts.query_side.inline, projections=kept)
+
+
+def _queries(parts: Parts, reader: EventReader) -> Queries:
+    by_name = {each.name: views for each, views in parts.places.items()}
+    return Queries(reader, parts.query_side, by_name)
+
+
+def _record_refusals(parts: Parts, counts: RefusalCounts, bus: CommandBus) -> None:
+    kept = parts.kept
+    if kept.sales == "off" or not kept.refusals_every_seconds:
+        return
+    at_once = min(COMMANDS_AT_ONCE, parts.settings.queue.depth_max)
+    recorder = RefusalRecorder(
+        counts, bus.execute_many, kept.refusals_every_seconds, parts.clock, at_once
+    )
+    # Once it runs no more, and while commands are still taken.
+    parts.opened.push_async_callback(recorder.close)
+    parts.query_side.start(recorder.run(), "refusals")
+
+
+def _give_back_holds(
+    parts: Parts, bus: CommandBus, is_mine: Callable[[str], bool] = lambda _: True
+) -> None:
+    at_once = min(HOLDS_AT_ONCE, parts.settings.queue.depth_max)
+    views = parts.places[ORDERS]
+    expiry = HoldExpiry(views, bus.execute_many, parts.clock, at_once, is_mine)
+    parts.query_side.start(expiry.run(), "hold-expiry")

@@ -1,0 +1,357 @@
+"""The connection to the brokers, and the stream of commands. The only place that knows JetStream.
+
+Replication, persistence, redelivery and the life of consumers are the broker's. Nothing that a buyer was
+told depends on it: it carries commands that nobody has answered yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import urllib.request
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NamedTuple
+
+import nats
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.js.api import (
+    AckPolicy,
+    ConsumerConfig,
+    DeliverPolicy,
+    DiscardPolicy,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+    StreamInfo,
+)
+
+from engine.cluster_settings import ClusterSettings
+from engine.errors import BrokerUnavailable, ConfigError
+
+logger = logging.getLogger(__name__)
+
+CONNECT_SECONDS_MAX: Final = 10.0
+REQUEST_SECONDS_MAX: Final = 3.0
+RECONNECT_SECONDS: Final = 0.2
+PING_SECONDS: Final = 2
+"""A broker that hangs is left after about three of these."""
+
+MESSAGE_AGE_SECONDS_MAX: Final = 900.0
+"""How long a message is kept: longer than the longest deadline of a command, after which nobody
+executes it."""
+
+DUPLICATE_SECONDS: Final = 120.0
+"""How long the broker knows a message id. A gateway gives up publishing a message long before."""
+
+CONSUMER_IDLE_SECONDS: Final = 30.0
+"""After so long without its owner the broker forgets a consumer."""
+
+PENDING_BYTES_MAX: Final = 1 << 28
+"""Of what has come and waits for its turn; the client drops what is beyond."""
+
+CLIENT_ERRORS: Final = (nats.errors.Error, TimeoutError, OSError, ValueError)
+"""What the client raises when the broker cannot be reached or does not do it."""
+
+FULL: Final = frozenset({10047, 10077})
+"""The broker's codes for a stream or a disk that has no room: nothing was stored."""
+
+Handler = Callable[[Msg], Awaitable[None]]
+
+
+class StreamLife(NamedTuple):
+    """`name` is of one life of the stream: another after it was deleted. `last` is its newest sequence."""
+
+    name: str
+    last: int
+
+
+class BrokerFull(BrokerUnavailable):
+    """There is no room for a message; this try surely stored none."""
+
+
+class Broker:
+    """One connection, which finds its way to another broker by itself. Made by `connect`."""
+
+    def __init__(self, client: Client, settings: ClusterSettings) -> None:
+        self._client = client
+        self._js = client.jetstream(timeout=REQUEST_SECONDS_MAX)
+        self._settings = settings
+        self.stream = f"{settings.prefix}-commands"
+
+    @classmethod
+    async def connect(cls, settings: ClusterSettings, name: str) -> Broker:
+        """`name` is shown in the broker's monitoring.
+
+        Raises BrokerUnavailable when none answers, ConfigError when one refuses the login, or its
+        JetStream could lose what it acknowledged and `settings.durability` is strict.
+        """
+        refused: list[Exception] = []
+
+        async def note(error: Exception) -> None:
+            refused.append(error)
+            logger.debug("broker: %r", error)
+
+        async def lost() -> None:
+            logger.warning("no broker can be reached; trying again")
+
+        async def back() -> None:
+            logger.info("a broker is reached again")
+
+        await check_durability(settings)
+        client = Client()
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS_MAX):
+                await client.connect(
+                    servers=list(settings.servers),
+                    name=name,
+                    error_cb=note,
+                    disconnected_cb=lost,
+                    reconnected_cb=back,
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=RECONNECT_SECONDS,  # type: ignore[arg-type]
+                    connect_timeout=2,
+                    ping_interval=PING_SECONDS,
+                    max_outstanding_pings=2,
+                    user_credentials=settings.credentials or None,
+                )
+        except nats.errors.AuthorizationError as error:
+            raise ConfigError(f"cluster.servers: the broker refused the login: {error}") from error
+        except CLIENT_ERRORS as error:
+            with contextlib.suppress(Exception):
+                await client.close()
+            raise BrokerUnavailable(
+                f"no broker of cluster.servers answers: {refused[-1] if refused else error!r}"
+            ) from error
+        return cls(client, settings)
+
+    @property
+    def is_connected(self) -> bool:
+        return self._client.is_connected
+
+    @property
+    def message_bytes_max(self) -> int:
+        """Bytes that one message may have."""
+        return self._client.max_payload
+
+    def subject(self, *parts: str | int) -> str:
+        """`seckill.commands.3`"""
+        return ".".join((self._settings.prefix, *map(str, parts)))
+
+    async def ensure_commands(self) -> None:
+        """Make the stream of commands, or bring it up to the settings.
+
+        Raises ConfigError for one that is made otherwise, BrokerUnavailable.
+        """
+        settings = self._settings
+        wanted = StreamConfig(
+            name=self.stream,
+            subjects=[self.subject("commands", "*")],
+            storage=StorageType.FILE,
+            retention=RetentionPolicy.LIMITS,
+            discard=DiscardPolicy.NEW,
+            max_age=MESSAGE_AGE_SECONDS_MAX,
+            max_bytes=settings.stream_bytes_max,
+            num_replicas=settings.replicas,
+            duplicate_window=DUPLICATE_SECONDS,
+        )
+        found = await self._find_stream()
+        if found is None:
+            await self._try(self._js.add_stream(wanted))
+            return
+        config = found.config
+        if config.storage != StorageType.FILE or list(config.subjects or ()) != wanted.subjects:
+            raise ConfigError(
+                f"the broker has a stream {self.stream} of {config.storage} storage for "
+                f"{config.subjects}; it must be file storage for {wanted.subjects}: remove it, or "
+                "choose another cluster.prefix"
+            )
+        if (config.num_replicas, config.max_bytes, config.discard) != (
+            *(wanted.num_replicas, wanted.max_bytes, wanted.discard),
+        ):
+            await self._try(self._js.update_stream(wanted))
+
+    async def life(self) -> StreamLife:
+        """Which life of the stream of commands this is, as its leader says.
+
+        Raises BrokerUnavailable, also when there is no such stream.
+        """
+        info = await self._try(self._js.stream_info(self.stream))
+        # Made anew it has another time; nothing else of it would tell.
+        return StreamLife(f"{self.stream} {info.created}", info.state.last_seq)
+
+    async def publish(self, partition: int, payload: bytes, message_id: str) -> int:
+        """Put a message into the stream; returns its sequence once the broker has it.
+
+        The same `message_id` again within DUPLICATE_SECONDS is not put there twice. Raises
+        BrokerFull, BrokerUnavailable: then it may be there or not.
+        """
+        subject = self.subject("commands", partition)
+        try:
+            ack = await self._js.publish(
+                subject, payload, stream=self.stream, headers={"Nats-Msg-Id": message_id}
+            )
+        except nats.js.errors.APIError as error:
+            if error.err_code in FULL:
+                raise BrokerFull(
+                    f"the stream {self.stream} is full: {error.description}"
+                ) from error
+            raise _unavailable(error) from error
+        except CLIENT_ERRORS as error:
+            raise _unavailable(error) from error
+        return ack.seq
+
+    async def consume(self, partition: int, first_sequence: int) -> PullConsumer:
+        """A consumer of one partition from a sequence on. Raises BrokerUnavailable."""
+        config = ConsumerConfig(
+            deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+            opt_start_seq=first_sequence,
+            # Its owner keeps what was read, in the database.
+            ack_policy=AckPolicy.NONE,
+            filter_subject=self.subject("commands", partition),
+            inactive_threshold=CONSUMER_IDLE_SECONDS,
+            num_replicas=1,
+            mem_storage=True,
+        )
+        info = await self._try(self._js.add_consumer(self.stream, config))
+        inbox = self._client.new_inbox()
+        replies = await self._try(self._client.subscribe(inbox))
+        return PullConsumer(self._client, self.stream, info.name, replies, inbox)
+
+    async def remove_up_to(self, partition: int, sequence: int) -> None:
+        """Have the broker forget the messages of a partition up to a sequence, which are decided."""
+        subject = self.subject("commands", partition)
+        await self._try(self._js.purge_stream(self.stream, seq=sequence + 1, subject=subject))
+
+    async def send(self, subject: str, payload: bytes) -> None:
+        """Send to whoever listens now; nobody keeps it. Raises BrokerUnavailable."""
+        await self._try(self._client.publish(subject, payload))
+
+    async def listen(self, subject: str, handle: Handler) -> Subscription:
+        call = self._client.subscribe(subject, cb=handle, pending_bytes_limit=PENDING_BYTES_MAX)
+        found: Subscription = await self._try(call)
+        return found
+
+    async def close(self) -> None:
+        """Idempotent."""
+        with contextlib.suppress(*CLIENT_ERRORS):
+            await self._client.close()
+
+    async def _find_stream(self) -> StreamInfo | None:
+        try:
+            return await self._js.stream_info(self.stream)
+        except nats.js.errors.NotFoundError:
+            return None
+        except CLIENT_ERRORS as error:
+            raise _unavailable(error) from error
+
+    async def _try(self, call: Awaitable[Any]) -> Any:
+        try:
+            return await call
+        except CLIENT_ERRORS as error:
+            raise _unavailable(error) from error
+
+
+class PullConsumer:
+    """Messages in the order of the stream, as many at a time as are asked for."""
+
+    def __init__(
+        self, client: Client, stream: str, name: str, replies: Subscription, inbox: str
+    ) -> None:
+        self._client = client
+        self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}"
+        self._delete = f"$JS.API.CONSUMER.DELETE.{stream}.{name}"
+        self._replies = replies
+        self._inbox = inbox
+        self._wanted = 0
+        self._number = 0
+
+    async def pull(self, messages: int, seconds: float) -> None:
+        """Ask for up to so many messages, within so many seconds. Raises BrokerUnavailable."""
+        request = {
+            "batch": messages,
+            "expires": int(seconds * 1e9),
+            "idle_heartbeat": int(seconds / 4 * 1e9),
+        }
+        self._wanted = messages
+        try:
+            await self._client.publish(self._next, json.dumps(request).encode(), self._inbox)
+        except CLIENT_ERRORS as error:
+            raise _unavailable(error) from error
+
+    async def next(self, seconds: float) -> tuple[int, bytes] | None:
+        """The next message with its sequence; None when the pull is over.
+
+        Raises BrokerUnavailable when the broker is silent for so many seconds, or has no such
+        consumer any more.
+        """
+        while self._wanted:
+            try:
+                message = await self._replies.next_msg(timeout=seconds)
+            except CLIENT_ERRORS as error:
+                raise BrokerUnavailable(f"the broker is silent: {error!r}") from error
+            status = (message.headers or {}).get("Status")
+            if status is None:
+                self._wanted -= 1
+                return self._checked(message)
+            if status in ("404", "408"):
+                self._wanted = 0
+            elif status != "100":
+                raise BrokerUnavailable(f"the broker ended the consumer: {message.headers}")
+        return None
+
+    async def close(self) -> None:
+        with contextlib.suppress(*CLIENT_ERRORS):
+            await self._replies.unsubscribe()
+            await self._client.publish(self._delete)
+
+    def _checked(self, message: Msg) -> tuple[int, bytes]:
+        sequence = message.metadata.sequence
+        self._number += 1
+        if sequence.consumer != self._number:
+            raise BrokerUnavailable(
+                f"message {self._number} of the consumer is missing: got {sequence.consumer}"
+            )
+        return sequence.stream, message.data
+
+
+async def check_durability(settings: ClusterSettings) -> None:
+    """Raises ConfigError when a broker could lose with its power what it acknowledged.
+
+    A stream that lost its newest messages gives their sequences to others, which an owner would take
+    for decided. Asked of the brokers' monitoring; with `relaxed` it only warns.
+    """
+    wrong = [] if settings.monitor_urls else ["cluster.monitor_urls names no broker to look at"]
+    for url in settings.monitor_urls:
+        try:
+            found = await asyncio.to_thread(_read_json, f"{url.rstrip('/')}/varz")
+        except (OSError, ValueError) as error:
+            # It may be the one that is down today; the others are asked as well.
+            logger.warning("the monitoring of a broker cannot be read: %s: %s", url, error)
+            continue
+        config = found.get("jetstream", {}).get("config")
+        if not config:
+            wrong.append(f"the broker at {url} has no JetStream")
+        elif not config.get("sync_always"):
+            wrong.append(f"the broker at {url} syncs its disk every two minutes or so")
+    if not wrong:
+        return
+    remedy = "set `sync_interval: always` in the jetstream block of every broker"
+    if settings.durability == "strict":
+        raise ConfigError(f'{"; ".join(wrong)}: {remedy}, or cluster.durability = "relaxed"')
+    logger.warning("%s; %s", "; ".join(wrong), remedy)
+
+
+def _read_json(url: str) -> dict[str, Any]:
+    with urllib.request.urlopen(url, timeout=REQUEST_SECONDS_MAX) as reply:  # noqa: S310 -- of settings
+        found: dict[str, Any] = json.load(reply)
+        return found
+
+
+def _unavailable(error: BaseException) -> BrokerUnavailable:
+    return BrokerUnavailable(f"the broker did not do it: {error!r}")

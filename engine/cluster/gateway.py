@@ -1,0 +1,147 @@
+"""The command side of a gateway: its partitions are elsewhere, and commands travel over the broker."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Iterator, Mapping
+from itertools import count
+
+from nats.aio.msg import Msg
+
+from engine.clock import Clock
+from engine.cluster.broker import Broker
+from engine.cluster.lane import Lane, Sent
+from engine.cluster.membership import Holding, Members
+from engine.cluster.totals import Totals
+from engine.cluster.wire import Wire, WireError
+from engine.config import Settings
+from engine.cqrs.aggregate import Registry
+from engine.cqrs.command_side.command_bus import CommandBus
+from engine.cqrs.command_side.live_rows import LiveRows
+from engine.cqrs.command_side.statistics import Counters, Statistics
+from engine.cqrs.event_store import Source
+from engine.cqrs.messages import Command
+from engine.errors import PartitionLost, SeckillError, StoreUnavailable, StreamKey
+
+logger = logging.getLogger(__name__)
+
+
+class Gateway:
+    """A CommandSidePort. `live_rows` are fed by the owners."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        wire: Wire,
+        registry: Registry,
+        settings: Settings,
+        partitions: int,
+        members: Members,
+        live_rows: LiveRows,
+        clock: Clock,
+    ) -> None:
+        self.live_rows = live_rows
+        self._broker = broker
+        self._wire = wire
+        self._members = members
+        # Of one life of this process: what is said to an earlier one is not heard.
+        self.inbox = broker.subject("replies", uuid.uuid4().hex)
+        cluster = settings.cluster
+        self.lanes = [
+            Lane(
+                *(number, broker, wire, self.inbox, cluster.message_commands_max),
+                *(cluster.message_delay_ms_max / 1_000, count(number, partitions).__next__, clock),
+            )
+            for number in range(partitions)
+        ]
+        queue = settings.queue
+        self._counters = Counters()
+        self._totals = Totals(members)
+        self.bus = CommandBus(
+            *(registry, self.lanes, queue.depth_max, queue.deadline_ms, clock, self._counters)
+        )
+
+    async def start(self) -> None:
+        """Hear replies from now on. Raises BrokerUnavailable."""
+        await self._broker.listen(self.inbox, self._replied)
+        self.look()
+
+    def look(self) -> None:
+        """Act on what the nodes show. Called after every heartbeat, and now and then."""
+        holdings = self._members.holdings()
+        for number, lane in enumerate(self.lanes):
+            found = holdings.get(number)
+            if found is None:
+                lane.stopped = PartitionLost(f"nobody owns partition {number} now")
+            else:
+                lane.stopped = None
+                lane.life = found[1].source.stream
+                _recover(lane, found[1])
+
+    def stopped(self) -> list[SeckillError]:
+        return [each.stopped for each in self.lanes if each.stopped is not None]
+
+    def statistics(self) -> Statistics:
+        """Those of all engines together; what waits here is in the queue depth."""
+        return self._totals.sum(
+            sum(each.queue_depth for each in self.lanes), self._counters.overloaded
+        )
+
+    def waiting(self, stream: StreamKey) -> Iterator[tuple[int, Command]]:  # noqa: ARG002
+        return iter(())
+
+    def refused(self, stream: StreamKey) -> Mapping[str, int]:  # noqa: ARG002
+        return {}
+
+    def may_know(self, stream: StreamKey, command_id: str) -> bool:  # noqa: ARG002
+        """It cannot be told here, and only the owner may refuse."""
+        return True
+
+    async def close(self) -> None:
+        self.bus.close()
+        await asyncio.gather(*(each.close() for each in self.lanes))
+
+    async def _replied(self, message: Msg) -> None:
+        try:
+            reply = self._wire.decode_reply(message.data)
+            lane = self.lanes[reply.number % len(self.lanes)]
+            expected = lane.commands_of(reply.number)
+            if expected is None:
+                return
+            outcomes = self._wire.decode_outcomes(reply)
+        except WireError as error:
+            logger.warning("a reply cannot be read: %s", error)
+            return
+        if len(outcomes) == expected:
+            lane.reply(reply.number, outcomes)
+            return
+        sent = lane.messages[reply.number]
+        what = "the owner of the partition could not read it: it runs another version or settings"
+        lane.fail(sent, lambda _: StoreUnavailable(what))
+
+
+def _recover(lane: Lane, holding: Holding) -> None:
+    """Send again what is decided, as its owner shows, without a reply: that is lost.
+
+    The reply may still be on its way when it is first seen, so this is done the second time.
+    """
+    source = holding.source
+    for sent in list(lane.messages.values()):
+        if not sent.sequence:
+            continue
+        if not _is_over(sent, source):
+            continue
+        if sent.seen_over:
+            lane.send_again(sent)
+        sent.seen_over = True
+
+
+def _is_over(sent: Sent, source: Source) -> bool:
+    if source.stream != sent.life:
+        # It was in a stream that is no more.
+        return bool(sent.life)
+    return sent.sequence <= source.done or any(
+        first <= sent.sequence <= last for first, last in source.ahead
+    )

@@ -1,0 +1,108 @@
+"""Put a node together and join the cluster."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import uuid
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+
+from engine.clock import Clock
+from engine.cluster.broker import Broker
+from engine.cluster.gateway import Gateway
+from engine.cluster.membership import Members
+from engine.cluster.node import Node
+from engine.cluster.owners import Owners
+from engine.cluster.rows import RowsIn, RowsOut
+from engine.cluster.wire import Wire
+from engine.config import Settings
+from engine.cqrs.aggregate import Registry
+from engine.cqrs.command_side.command_bus import partition_of
+from engine.cqrs.command_side.live_rows import LiveRows
+from engine.cqrs.command_side.partition_maker import Inline, PartitionMaker
+from engine.cqrs.command_side.statistics import Counters, Statistics
+from engine.cqrs.event_store import EventReader, EventStore
+from engine.cqrs.query_side.subscription import Feed
+
+
+def node_name(wanted: str) -> str:
+    """The name of this node: `wanted`, or one made of the host's."""
+    host = re.sub(r"[^A-Za-z0-9_-]", "-", platform.node())[:40] or "node"
+    return wanted or f"{host}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+
+
+async def join_gateway(
+    settings: Settings,
+    registry: Registry,
+    reader: EventReader,
+    clock: Clock,
+    opened: AsyncExitStack,
+) -> tuple[Node, Gateway]:
+    """Connect, and have a gateway; the node is still to be started.
+
+    Raises ConfigError, BrokerUnavailable, StoreUnavailable.
+    """
+    cluster = settings.cluster
+    name = node_name(cluster.node)
+    broker = await Broker.connect(cluster, name)
+    opened.push_async_callback(broker.close)
+    await broker.ensure_commands()
+    members = Members(cluster.dead_after_ms / 1_000, clock)
+    live_rows = LiveRows()
+    rows = RowsIn(live_rows, reader, registry.tables, broker, clock)
+    gateway = Gateway(
+        broker, Wire(registry), registry, settings, reader.partitions, members, live_rows, clock
+    )
+    node = Node(name, cluster, broker, members, clock)
+    node.gateway = gateway
+    opened.push_async_callback(node.close)
+    await gateway.start()
+    await rows.start()
+    node.run(rows.run(), "rows")
+    return node, gateway
+
+
+def own_partitions(
+    node: Node,
+    settings: Settings,
+    registry: Registry,
+    store: EventStore,
+    feed: Feed,
+    inline: Inline,
+    follow: Callable[[int], None],
+    leave: Callable[[int], Awaitable[None]],
+    clock: Clock,
+) -> Counters:
+    """Have the node own the partitions that it is best for; returns what it counts.
+
+    `follow` is called for each that it takes, `leave` awaited before it is given back.
+    """
+    counters, live_rows, partitions = Counters(), LiveRows(), store.partitions
+    maker = PartitionMaker(store, registry, settings, clock, counters, feed, live_rows, inline)
+
+    async def prepare(number: int) -> None:
+        await live_rows.load(
+            store, registry.tables, lambda row: partition_of(row[1], partitions) == number
+        )
+
+    owners = node.owners = Owners(
+        *(node.name, partitions, node.members, maker, node.broker, Wire(registry), registry),
+        *(settings.queue.depth_max, prepare, follow, leave, node.replies.send, node.changed),
+        *(clock, settings.cluster.dead_after_ms / 1_000),
+    )
+
+    def statistics() -> Statistics:
+        mailboxes = [mailbox for owner in owners.owned.values() for mailbox in owner.residents]
+        return counters.snapshot(
+            queue_depth=sum(each.partition.queue_depth for each in owners.owned.values()),
+            residents=sum(each.resident is not None for each in mailboxes),
+            halted=sum(each.halted is not None for each in mailboxes),
+            batch_limits=tuple(each.partition.limits for each in owners.owned.values()),
+        )
+
+    node.statistics = statistics
+    shown = RowsOut(node.boot, live_rows, node.broker, partitions, clock)
+    node.run(shown.run(), "rows-out")
+    return counters

@@ -1,0 +1,234 @@
+"""The gateway's queue for one partition: commands are merged into messages and published in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+from engine.clock import Clock, Timer
+from engine.cluster.broker import DUPLICATE_SECONDS, Broker, BrokerFull
+from engine.cluster.wire import Addressed, Wire
+from engine.cqrs.aggregate import AggregateType
+from engine.cqrs.command_side.alarm import Alarm
+from engine.cqrs.command_side.expiry import expire_in_flight, expire_queued, next_deadline
+from engine.cqrs.command_side.mailbox import Fifo, Request, Slice
+from engine.cqrs.messages import Command, Outcome
+from engine.errors import (
+    BrokerUnavailable,
+    OutcomeUnknown,
+    Overloaded,
+    SeckillError,
+    StreamKey,
+)
+
+logger = logging.getLogger(__name__)
+
+IN_FLIGHT_MAX: Final = 8
+"""Messages of a lane that the broker has not acknowledged; what comes meanwhile is merged."""
+
+AGAIN_SECONDS: Final = 0.2
+PUBLISH_SECONDS_MAX: Final = DUPLICATE_SECONDS / 2
+"""A message is published again for so long, and not as long as it might be stored twice."""
+
+
+class Sent:
+    """A message on its way. `sequence` is its place in that `life` of the stream, 0 until it is known.
+
+    `seen_over` once its owner showed it as decided while its reply was missing.
+    """
+
+    __slots__ = ("life", "number", "seen_over", "sequence", "slices")
+
+    def __init__(self, number: int, slices: list[Slice], life: str) -> None:
+        self.number = number
+        self.slices = slices
+        self.life = life
+        self.sequence = 0
+        self.seen_over = False
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anybody still waits for it."""
+        return any(not request.future.done() for request, _, _ in self.slices)
+
+
+class Lane:
+    """Publishes for one partition; replies come to `reply`. `messages` are under way, by number."""
+
+    def __init__(
+        self,
+        number: int,
+        broker: Broker,
+        wire: Wire,
+        inbox: str,
+        commands_max: int,
+        delay_seconds: float,
+        next_number: Callable[[], int],
+        clock: Clock,
+    ) -> None:
+        self._partition = number
+        self._broker = broker
+        self._wire = wire
+        self._inbox = inbox
+        self._commands_max = commands_max
+        self._delay = delay_seconds
+        self._next_number = next_number
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._queue = Fifo()
+        self._deadline = Alarm(clock, self._expire)
+        self._timer: Timer | None = None
+        self._soon = False
+        self._publishing: set[asyncio.Task[None]] = set()
+        self.messages: dict[int, Sent] = {}
+        self.unanswered = 0
+        """Commands in messages under way."""
+        self.life = ""
+        """The life of the stream, as the owner shows it."""
+        self.stopped: SeckillError | None = None
+        """Why no commands are taken: nobody owns the partition."""
+
+    @property
+    def queue_depth(self) -> int:
+        """Commands that wait here, or for their reply."""
+        return self._queue.depth + self.unanswered
+
+    def submit(self, aggregate: AggregateType[Any], stream: StreamKey, request: Request) -> None:  # noqa: ARG002
+        """Have a request published, whose bounds the caller has checked."""
+        request.aggregate_type = aggregate.name
+        self._queue.put(request)
+        self._wake()
+        if request.deadline < self._deadline.at:
+            self._deadline.set(request.deadline)
+
+    def _wake(self) -> None:
+        if self._soon:
+            return
+        if not self._delay or self._queue.depth >= self._commands_max:
+            # Whoever comes within this turn of the event loop goes with the same message.
+            self._soon = True
+            self._loop.call_soon(self._flush)
+        elif self._timer is None:
+            self._timer = self._clock.call_later(self._delay, self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        self._flush()
+
+    def _flush(self) -> None:
+        self._soon = False
+        while self._queue.queue and len(self._publishing) < IN_FLIGHT_MAX:
+            slices = self._queue.take(self._commands_max)
+            if slices:
+                self._send(slices)
+
+    def _send(self, slices: list[Slice]) -> None:
+        sent = Sent(self._next_number(), slices, self.life)
+        self.messages[sent.number] = sent
+        self.unanswered += sum(stop - start for _, start, stop in slices)
+        task = self._loop.create_task(self._publish(sent))
+        self._publishing.add(task)
+        task.add_done_callback(self._published)
+
+    def _published(self, task: asyncio.Task[None]) -> None:
+        self._publishing.discard(task)
+        if self._queue.queue:
+            self._wake()
+
+    async def _publish(self, sent: Sent) -> None:
+        deadline = max(request.deadline for request, _, _ in sent.slices)
+        now = self._clock.monotonic()
+        deadline_us = self._clock.wall_us() + int((deadline - now) * 1e6)
+        commands = _commands_of(sent.slices)
+        data = self._wire.encode_commands(self._inbox, sent.number, deadline_us, commands)
+        # Not of the command ids alone: the same command through another gateway is another message,
+        # which gets a reply of its own.
+        message_id = f"{self._inbox}.{sent.number}"
+        give_up = min(deadline, now + PUBLISH_SECONDS_MAX)
+        may_be_stored = False
+        while sent.number in self.messages:
+            try:
+                sent.sequence = await self._broker.publish(self._partition, data, message_id)
+                return
+            except BrokerFull as error:
+                if not may_be_stored:
+                    self.fail(sent, self._overloaded)
+                    logger.warning("partition %d: %s", self._partition, error)
+                    return
+            except BrokerUnavailable as error:
+                may_be_stored = True
+                logger.debug("partition %d: %s", self._partition, error)
+            if self._clock.monotonic() >= give_up or not sent.is_wanted:
+                self.fail(sent, lambda command: OutcomeUnknown(command.id))
+                return
+            await self._clock.sleep(AGAIN_SECONDS)
+
+    def _overloaded(self, _: Command) -> SeckillError:
+        return Overloaded(self.queue_depth, self.queue_depth, AGAIN_SECONDS)
+
+    def reply(self, number: int, outcomes: list[Outcome]) -> bool:
+        """Hand the outcomes of a message to its callers; false when nobody waits for it any more."""
+        sent = self._take(number)
+        if sent is None:
+            return False
+        first = 0
+        for request, start, stop in sent.slices:
+            last = first + stop - start
+            request.answer(start, outcomes[first:last])
+            first = last
+        return True
+
+    def fail(self, sent: Sent, make_error: Callable[[Command], SeckillError]) -> None:
+        """Answer a whole message with errors."""
+        if self._take(sent.number) is None:
+            return
+        for request, start, stop in sent.slices:
+            request.answer(start, [make_error(each) for each in request.commands[start:stop]])
+
+    def send_again(self, sent: Sent) -> None:
+        """Publish the commands of a message as a new one: its own reply is lost."""
+        if self._take(sent.number) is None:
+            return
+        slices = [each for each in sent.slices if not each[0].future.done()]
+        if slices:
+            self._send(slices)
+
+    def _expire(self) -> None:
+        """Answer whoever waited too long: what was published may be done by now, or done yet."""
+        now = self._clock.monotonic()
+        expire_in_flight(self.messages.values(), now)
+        expire_queued(self._queue, now)
+        self._queue.drop_finished()
+        for sent in [each for each in self.messages.values() if not each.is_wanted]:
+            self._take(sent.number)
+        self._deadline.set(next_deadline(self.messages.values(), [self._queue]))
+
+    async def close(self) -> None:
+        self._deadline.set(math.inf)
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in list(self._publishing):
+            task.cancel()
+        await asyncio.gather(*self._publishing, return_exceptions=True)
+
+    def commands_of(self, number: int) -> int | None:
+        """How many commands a message under way has."""
+        sent = self.messages.get(number)
+        return None if sent is None else sum(stop - start for _, start, stop in sent.slices)
+
+    def _take(self, number: int) -> Sent | None:
+        sent = self.messages.pop(number, None)
+        if sent is not None:
+            self.unanswered -= sum(stop - start for _, start, stop in sent.slices)
+        return sent
+
+
+def _commands_of(slices: list[Slice]) -> list[Addressed]:
+    return [
+        (request.aggregate_type, each)
+        for request, start, stop in slices
+        for each in request.commands[start:stop]
+    ]

@@ -1,0 +1,159 @@
+"""One node of a cluster: its heartbeat, its gateway and, on an engine, its partitions."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from nats.aio.msg import Msg
+
+from engine.clock import Clock
+from engine.cluster.broker import Broker
+from engine.cluster.gateway import Gateway
+from engine.cluster.membership import (
+    Heartbeat,
+    Members,
+    decode_heartbeat,
+    encode_heartbeat,
+)
+from engine.cluster.owners import Owners
+from engine.cluster.replies import Replies
+from engine.cluster_settings import ClusterSettings
+from engine.cqrs.command_side.statistics import Statistics
+from engine.errors import BrokerUnavailable
+
+logger = logging.getLogger(__name__)
+
+HELLO_HEARTBEATS: Final = 2
+"""Heartbeats that a node that has just come listens for before it takes anything."""
+
+
+class Node:
+    """Made with its parts; `start`, then `close`. `members` is who it hears."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: ClusterSettings,
+        broker: Broker,
+        members: Members,
+        clock: Clock,
+    ) -> None:
+        self.name = name
+        self.boot = uuid.uuid4().hex
+        self.members = members
+        self.broker = broker
+        self.replies = Replies(broker)
+        self.gateway: Gateway | None = None
+        self.owners: Owners | None = None
+        self.statistics: Callable[[], Statistics] | None = None
+        self._role = settings.role
+        self._heartbeat_seconds = settings.heartbeat_ms / 1_000
+        self._clock = clock
+        self._leaving = False
+        self._news = asyncio.Event()
+        self._was_connected = True
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def run(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Run something until `close`."""
+        self._tasks.append(asyncio.create_task(work, name=name))
+
+    async def start(self) -> None:
+        """Hear the others, then take part. Raises BrokerUnavailable."""
+        await self.broker.listen(self.broker.subject("nodes", "*"), self._heard)
+        await self._show(hello=True)
+        self.run(self.replies.run(), "replies")
+        await self._clock.sleep(HELLO_HEARTBEATS * self._heartbeat_seconds)
+        self.run(self._beat(), "heartbeat")
+        if self.owners is not None:
+            self.run(self._act(), "owners")
+
+    def changed(self) -> None:
+        """Tell the others at once what has changed here, and look again."""
+        self._news.set()
+
+    async def close(self) -> None:
+        """Give back what is owned, say so, and leave. Idempotent."""
+        if not self._leaving:
+            self._leaving = True
+            if self.owners is not None:
+                # Whoever is best without this node takes over while it finishes what it has.
+                await self._try_to_show()
+                await self.owners.give_back_all()
+            await self._try_to_show()
+        for each in self._tasks:
+            each.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        await self.replies.flush()
+        if self.gateway is not None:
+            await self.gateway.close()
+
+    async def _heard(self, message: Msg) -> None:
+        heartbeat = decode_heartbeat(message.data)
+        if heartbeat is None:
+            logger.warning("a heartbeat of another version on %s", message.subject)
+            return
+        self.members.heard(heartbeat)
+        if self.gateway is not None:
+            self.gateway.look()
+        if heartbeat.node != self.name:
+            if heartbeat.hello:
+                await self._try_to_show()
+            self._news.set()
+        elif heartbeat.boot != self.boot:
+            logger.error(
+                "another process calls itself %s too: give each its own cluster.node", self.name
+            )
+
+    async def _beat(self) -> None:
+        while True:
+            self._watch_connection()
+            await self._try_to_show()
+            if self.gateway is not None:
+                self.gateway.look()
+            await self._clock.sleep(self._heartbeat_seconds)
+
+    async def _act(self) -> None:
+        """Look what is to be taken or given back, after each news and now and then."""
+        assert self.owners is not None
+        while True:
+            self._news.clear()
+            # Who hears nobody must not take the others for dead.
+            if self.broker.is_connected and not self._leaving:
+                self.owners.look()
+            timer = self._clock.call_later(self._heartbeat_seconds, self._news.set)
+            try:
+                await self._news.wait()
+            finally:
+                timer.cancel()
+            await self._try_to_show()
+
+    def _watch_connection(self) -> None:
+        connected = self.broker.is_connected
+        if connected and not self._was_connected:
+            self.members.hear_again()
+        self._was_connected = connected
+
+    async def _try_to_show(self) -> None:
+        try:
+            await self._show()
+        except BrokerUnavailable as error:
+            logger.debug("no heartbeat: %s", error)
+
+    async def _show(self, *, hello: bool = False) -> None:
+        heartbeat = Heartbeat(
+            *(self.name, self.boot, self._role),
+            holds=self.owners.holds() if self.owners is not None else (),
+            leaving=self._leaving,
+            hello=hello,
+            statistics=self.statistics() if self.statistics is not None else None,
+        )
+        # Heard by itself without the broker: it is alive all the same.
+        self.members.heard(heartbeat)
+        subject = self.broker.subject("nodes", self.name)
+        await self.broker.send(subject, encode_heartbeat(heartbeat))

@@ -1,0 +1,166 @@
+"""The partitions of one engine node: which to take, which to give back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
+
+from engine.clock import Clock
+from engine.cluster.broker import Broker
+from engine.cluster.intake import Reply
+from engine.cluster.membership import Holding, Members, best_of
+from engine.cluster.owner import Owner
+from engine.cluster.wire import Wire
+from engine.cqrs.aggregate import Registry
+from engine.cqrs.command_side.partition_maker import PartitionMaker
+from engine.errors import SeckillError
+
+logger = logging.getLogger(__name__)
+
+AGAIN_SECONDS: Final = 1.0
+"""Before a partition is tried again that could not be taken, or was lost."""
+
+
+class Owners:
+    """Takes what this node is best for, and gives back what another one is."""
+
+    def __init__(
+        self,
+        node: str,
+        partitions: int,
+        members: Members,
+        maker: PartitionMaker,
+        broker: Broker,
+        wire: Wire,
+        registry: Registry,
+        queue_max: int,
+        prepare: Callable[[int], Awaitable[None]],
+        follow: Callable[[int], None],
+        leave: Callable[[int], Awaitable[None]],
+        reply: Reply,
+        changed: Callable[[], None],
+        clock: Clock,
+        release_seconds: float,
+    ) -> None:
+        """`prepare` is awaited before a partition works, `follow` called when it does, `leave` awaited
+        before it is given back; `changed` is called when there is news.
+
+        A partition that another node still shows as its own is taken from it after `release_seconds`.
+        """
+        self._node = node
+        self._partitions = partitions
+        self._members = members
+        self._maker = maker
+        self._broker = broker
+        self._wire = wire
+        self._registry = registry
+        self._queue_max = queue_max
+        self._prepare = prepare
+        self._follow = follow
+        self._leave = leave
+        self._reply = reply
+        self._changed = changed
+        self._clock = clock
+        self._release_seconds = release_seconds
+        self.owned: dict[int, Owner] = {}
+        self._busy: dict[int, asyncio.Task[None]] = {}
+        self._not_before: dict[int, float] = {}
+        self._wanted_since: dict[int, float] = {}
+
+    def holds(self) -> tuple[Holding, ...]:
+        return tuple(each.holding() for each in self.owned.values())
+
+    def look(self) -> None:
+        """Begin what is due. Does not wait for it."""
+        now = self._clock.monotonic()
+        holdings = self._members.holdings()
+        nodes = [each.node for each in self._members.engines()]
+        for number in range(self._partitions):
+            if number in self._busy:
+                continue
+            best = best_of(nodes, number)
+            if number in self.owned:
+                self._check_epoch(number, holdings.get(number))
+                if number in self.owned and best not in (None, self._node):
+                    self._begin(number, self._give_back(number))
+            elif best == self._node and now >= self._not_before.get(number, 0.0):
+                holder = holdings.get(number)
+                since = self._wanted_since.setdefault(number, now)
+                if (
+                    holder is None
+                    or holder[0] == self._node
+                    or now - since >= self._release_seconds
+                ):
+                    self._begin(number, self._take(number))
+            else:
+                self._wanted_since.pop(number, None)
+
+    async def give_back_all(self) -> None:
+        """Finish what is under way and own nothing any more."""
+        for task in list(self._busy.values()):
+            task.cancel()
+        await asyncio.gather(*self._busy.values(), return_exceptions=True)
+        await asyncio.gather(*(self._give_back(number) for number in list(self.owned)))
+
+    def _check_epoch(self, number: int, holder: tuple[str, Holding] | None) -> None:
+        """Drop what another node took while this one was not heard: the database says so next."""
+        owner = self.owned[number]
+        if (
+            holder is not None
+            and holder[0] != self._node
+            and holder[1].epoch > owner.holding().epoch
+        ):
+            self._lost(owner)
+
+    def _begin(self, number: int, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name=f"owner-{number}")
+        self._busy[number] = task
+        task.add_done_callback(lambda _: self._ended(number))
+
+    def _ended(self, number: int) -> None:
+        self._busy.pop(number, None)
+        self._changed()
+
+    async def _take(self, number: int) -> None:
+        self._not_before[number] = self._clock.monotonic() + AGAIN_SECONDS
+        try:
+            owner = await Owner.take(number, self._maker, self._broker, self._prepare, self._clock)
+        except SeckillError as error:
+            logger.warning("partition %d cannot be taken now: %s", number, error)
+            return
+        except Exception:
+            logger.exception("partition %d cannot be taken", number)
+            return
+        self._wanted_since.pop(number, None)
+        self.owned[number] = owner
+        owner.start(
+            *(self._wire, self._registry, self._partitions, self._queue_max, self._reply),
+            self._lost,
+        )
+        self._follow(number)
+        holding = owner.holding()
+        logger.info("partition %d is ours: epoch %d", number, holding.epoch)
+
+    async def _give_back(self, number: int) -> None:
+        owner = self.owned[number]
+        await self._leave(number)
+        await owner.give_back()
+        # Shown as ours until it is not written any more: who takes it next need not fence us.
+        self.owned.pop(number, None)
+        logger.info("partition %d is given back", number)
+
+    def _lost(self, owner: Owner) -> None:
+        """It ended by itself: another node took it, or something is wrong with it."""
+        number = owner.number
+        if self.owned.get(number) is not owner or number in self._busy:
+            return
+        logger.warning("partition %d is lost: %s", number, owner.partition.stopped)
+        del self.owned[number]
+        self._not_before[number] = self._clock.monotonic() + AGAIN_SECONDS
+        self._begin(number, self._drop(owner))
+
+    async def _drop(self, owner: Owner) -> None:
+        await self._leave(owner.number)
+        await owner.drop()

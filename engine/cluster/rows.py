@@ -1,0 +1,155 @@
+"""The stock of every SKU at every gateway: owners show the rows that changed, gateways keep them.
+
+Nobody stores these messages. Who missed one notices by its number, and reads the tables.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+from nats.aio.msg import Msg
+
+from engine.clock import Clock
+from engine.cluster.broker import Broker
+from engine.cqrs.command_side.command_bus import partition_of
+from engine.cqrs.command_side.live_rows import LiveRows, RowKey
+from engine.cqrs.event_store import EventReader, Table
+from engine.errors import BrokerUnavailable, SeckillError
+
+logger = logging.getLogger(__name__)
+
+SHOW_SECONDS: Final = 0.1
+ROWS_MAX: Final = 1_000
+"""Rows of one message, a few hundred bytes each."""
+
+READ_SECONDS: Final = 30.0
+"""How often the tables are read although nothing seems to be missing."""
+
+LOOK_SECONDS: Final = 1.0
+
+
+class Rows(msgspec.Struct, frozen=True, array_like=True):
+    """Message `number` of a partition by the process `boot`: rows of a table as they are now."""
+
+    boot: str
+    partition: int
+    number: int
+    table: str
+    rows: list[dict[str, Any]]
+
+
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_DECODER: Final = msgspec.msgpack.Decoder(Rows)
+
+
+class RowsOut:
+    """Shows the rows of the partitions that this process owns."""
+
+    def __init__(
+        self, boot: str, live_rows: LiveRows, broker: Broker, partitions: int, clock: Clock
+    ) -> None:
+        self._boot = boot
+        self._live_rows = live_rows
+        self._broker = broker
+        self._clock = clock
+        self._numbers = [0] * partitions
+        self._changed = live_rows.watch()
+
+    async def run(self) -> None:
+        """Show what changes, until cancelled."""
+        while True:
+            await self._clock.sleep(SHOW_SECONDS)
+            try:
+                await self.show()
+            except BrokerUnavailable as error:
+                logger.debug("no rows were shown: %s", error)
+
+    async def show(self) -> None:
+        """Raises BrokerUnavailable; who listens then misses a number, and reads."""
+        changed = list(self._changed)
+        self._changed.clear()
+        groups: dict[tuple[int, str], list[str]] = {}
+        for table, key in changed:
+            home = partition_of(key, len(self._numbers))
+            groups.setdefault((home, table), []).append(key)
+        for (partition, table), keys in groups.items():
+            rows = self._live_rows.table(table)
+            for first in range(0, len(keys), ROWS_MAX):
+                page = [dict(rows[each]) for each in keys[first : first + ROWS_MAX] if each in rows]
+                self._numbers[partition] += 1
+                message = Rows(self._boot, partition, self._numbers[partition], table, page)
+                await self._broker.send(
+                    self._broker.subject("rows", partition), _ENCODER.encode(message)
+                )
+
+
+class RowsIn:
+    """Keeps a gateway's rows. `run` has to run beside it."""
+
+    def __init__(
+        self,
+        live_rows: LiveRows,
+        reader: EventReader,
+        tables: Sequence[Table],
+        broker: Broker,
+        clock: Clock,
+    ) -> None:
+        self._live_rows = live_rows
+        self._reader = reader
+        self._tables = tables
+        self._broker = broker
+        self._clock = clock
+        self._heard: dict[int, tuple[str, int]] = {}
+        self._fresh: set[RowKey] = set()
+        self._is_missing = False
+
+    async def start(self) -> None:
+        """Listen, and read what is there. Raises BrokerUnavailable, StoreUnavailable."""
+        await self._live_rows.load(self._reader, self._tables)
+        await self._broker.listen(self._broker.subject("rows", "*"), self._take)
+        await self.read()
+
+    async def run(self) -> None:
+        """Read again what was missed, until cancelled."""
+        read_at = self._clock.monotonic()
+        while True:
+            await self._clock.sleep(LOOK_SECONDS)
+            if not self._is_missing and self._clock.monotonic() - read_at < READ_SECONDS:
+                continue
+            try:
+                await self.read()
+            except SeckillError as error:
+                logger.debug("rows may be old: %s", error)
+            else:
+                read_at = self._clock.monotonic()
+
+    async def read(self) -> None:
+        """Read the tables; what an owner shows meanwhile is newer. Raises StoreUnavailable."""
+        self._is_missing = False
+        self._fresh.clear()
+        try:
+            await self._live_rows.load(
+                self._reader, self._tables, lambda key: key not in self._fresh
+            )
+        except SeckillError:
+            self._is_missing = True
+            raise
+
+    async def _take(self, message: Msg) -> None:
+        try:
+            found = _DECODER.decode(message.data)
+        except msgspec.DecodeError as error:
+            logger.warning("rows cannot be read: %s", error)
+            return
+        if all(found.table != each.name for each in self._tables):
+            return
+        boot, number = self._heard.get(found.partition, ("", 0))
+        if boot != found.boot or number + 1 != found.number:
+            self._is_missing = True
+        self._heard[found.partition] = (found.boot, found.number)
+        key_column = next(each.key for each in self._tables if each.name == found.table)
+        self._fresh.update((found.table, str(row[key_column])) for row in found.rows)
+        self._live_rows.put(found.table, found.rows)

@@ -1,0 +1,37 @@
+"""What an engine needs of its command side, wherever the partitions are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+from engine.cqrs.command_side.command_bus import CommandBus
+from engine.cqrs.command_side.live_rows import LiveRows
+from engine.cqrs.command_side.statistics import Statistics
+from engine.cqrs.messages import Command
+from engine.errors import SeckillError, StreamKey
+
+
+class CommandSidePort(Protocol):
+    """`CommandSide` owns every partition; the one of a gateway sends to who does."""
+
+    @property
+    def bus(self) -> CommandBus: ...
+
+    @property
+    def live_rows(self) -> LiveRows: ...
+
+    def stopped(self) -> list[SeckillError]:
+        """The reasons of the partitions that take no commands now."""
+
+    def statistics(self) -> Statistics: ...
+
+    def waiting(self, stream: StreamKey) -> Iterator[tuple[int, Command]]:
+        """Every command of an aggregate that waits: 0 while it is being written, else its place
+        from 1."""
+
+    def refused(self, stream: StreamKey) -> Mapping[str, int]:
+        """What an aggregate refused, by reason."""
+
+    def may_know(self, stream: StreamKey, command_id: str) -> bool:
+        """False only if the command was surely never queued, or was refused long ago."""
