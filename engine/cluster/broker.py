@@ -98,7 +98,8 @@ class Broker:
             logger.debug("broker: %r", error)
 
         async def lost() -> None:
-            logger.warning("no broker can be reached; trying again")
+            if not client.is_closed:
+                logger.warning("the broker is lost; looking for another one")
 
         async def back() -> None:
             logger.info("a broker is reached again")

@@ -108,7 +108,9 @@ class Wire:
         if len(standings) > 1:
             raise ValueError("standings of more than one type could not be told apart")
         standing = next(iter(standings), None)
-        self._found = _shape("Found", 3, answer=Union[answer, _Refused, None], standing=standing)
+        self._found = _shape(
+            "Found", 3, events=answer | None, refused=_Refused | None, standing=standing
+        )
         self._outcomes = msgspec.msgpack.Decoder[Any](
             GenericAlias(list, (Union[self._done, _Refused, _Failed, self._found],))
         )
@@ -168,8 +170,8 @@ class Wire:
         if isinstance(outcome, Found):
             answer = outcome.answer
             if isinstance(answer, Rejected):
-                return self._found(_Refused(answer.reason, answer.detail), None)
-            return self._found(answer, outcome.standing)
+                return self._found(None, _Refused(answer.reason, answer.detail), None)
+            return self._found(answer, None, outcome.standing)
         assert isinstance(outcome, SeckillError)
         return _Failed(*_describe(outcome))
 
@@ -181,10 +183,10 @@ class Wire:
             return Rejected(found.reason, found.detail)
         if isinstance(found, _Failed):
             return _make_error(found)
-        answer = found.answer
-        if isinstance(answer, _Refused):
-            answer = Rejected(answer.reason, answer.detail)
-        return Found(answer, found.standing)
+        refused = found.refused
+        if refused is not None:
+            return Found(Rejected(refused.reason, refused.detail), None)
+        return Found(found.events, found.standing)
 
 
 def _kind_of(addressed: Addressed) -> tuple[str, type[Command]]:
