@@ -136,6 +136,13 @@ def serve(
     log_level: Annotated[
         str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error.")
     ] = None,
+    role: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ROLE",
+            help="In a cluster: gateway takes orders, engine owns partitions, all does both.",
+        ),
+    ] = None,
 ) -> None:
     """Sell over HTTP: an API, a live page, metrics. SIGTERM or Ctrl-C finishes what was begun.
 
@@ -153,6 +160,7 @@ def serve(
             batch_size=batch_size,
             batch_delay_ms=batch_delay_ms,
             log_level=log_level,
+            role=role,
         )
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import uuid
 from collections.abc import Iterator, Mapping
 from itertools import count
@@ -20,6 +21,7 @@ from engine.config import Settings
 from engine.cqrs.aggregate import Registry
 from engine.cqrs.command_side.command_bus import CommandBus
 from engine.cqrs.command_side.live_rows import LiveRows
+from engine.cqrs.command_side.port import ServedPartition
 from engine.cqrs.command_side.statistics import Counters, Statistics
 from engine.cqrs.event_store import Source
 from engine.cqrs.messages import Command
@@ -57,6 +59,9 @@ class Gateway:
             for number in range(partitions)
         ]
         queue = settings.queue
+        self._clock = clock
+        self._patience = cluster.dead_after_ms / 1_000
+        self._served_at = [-math.inf] * partitions
         self._counters = Counters()
         self._totals = Totals(members)
         self.bus = CommandBus(
@@ -70,18 +75,30 @@ class Gateway:
 
     def look(self) -> None:
         """Act on what the nodes show. Called after every heartbeat, and now and then."""
+        now = self._clock.monotonic()
         holdings = self._members.holdings()
         for number, lane in enumerate(self.lanes):
             found = holdings.get(number)
             if found is None:
-                lane.stopped = PartitionLost(f"nobody owns partition {number} now")
+                # While it goes from one owner to the next, its commands wait in the broker.
+                if now - self._served_at[number] >= self._patience:
+                    lane.stopped = PartitionLost(f"nobody owns partition {number} now")
             else:
                 lane.stopped = None
+                self._served_at[number] = now
                 lane.life = found[1].source.stream
                 _recover(lane, found[1])
 
     def stopped(self) -> list[SeckillError]:
         return [each.stopped for each in self.lanes if each.stopped is not None]
+
+    def served(self) -> list[ServedPartition]:
+        holdings = self._members.holdings()
+        return [
+            ServedPartition(number, node, held.epoch, held.position, held.queue_depth)
+            for number, (node, held) in sorted(holdings.items())
+            if number < len(self.lanes) and self.lanes[number].stopped is None
+        ]
 
     def statistics(self) -> Statistics:
         """Those of all engines together; what waits here is in the queue depth."""

@@ -66,6 +66,7 @@ class Owners:
         self._release_seconds = release_seconds
         self.owned: dict[int, Owner] = {}
         self._busy: dict[int, asyncio.Task[None]] = {}
+        self._leaving: set[int] = set()
         self._not_before: dict[int, float] = {}
         self._wanted_since: dict[int, float] = {}
 
@@ -145,8 +146,10 @@ class Owners:
 
     async def _give_back(self, number: int) -> None:
         owner = self.owned[number]
+        self._leaving.add(number)
         await self._leave(number)
         await owner.give_back()
+        self._leaving.discard(number)
         # Shown as ours until it is not written any more: who takes it next need not fence us.
         self.owned.pop(number, None)
         logger.info("partition %d is given back", number)
@@ -154,7 +157,7 @@ class Owners:
     def _lost(self, owner: Owner) -> None:
         """It ended by itself: another node took it, or something is wrong with it."""
         number = owner.number
-        if self.owned.get(number) is not owner or number in self._busy:
+        if self.owned.get(number) is not owner or number in self._leaving:
             return
         logger.warning("partition %d is lost: %s", number, owner.partition.stopped)
         del self.owned[number]

@@ -11,7 +11,7 @@ from engine.config import Settings, load_settings
 from engine.event_loop import run_async
 from engine.runtime import tune_garbage_collector
 from engine.service.logs import set_up_logging
-from engine.service.serve import serve
+from engine.service.serve import serve, takes_buyers
 from engine.service.service import Urls
 from engine.terminal import printing
 
@@ -27,6 +27,7 @@ class ServeFlags(msgspec.Struct, frozen=True):
     batch_size: int | None
     batch_delay_ms: float | None
     log_level: str | None
+    role: str | None = None
 
 
 KEYS = {
@@ -37,6 +38,7 @@ KEYS = {
     "batch_size": "batch.size_max",
     "batch_delay_ms": "batch.delay_ms_max",
     "log_level": "service.log_level",
+    "role": "cluster.role",
 }
 
 
@@ -56,8 +58,11 @@ def _print_where(settings: Settings, urls: Urls) -> None:
     secret = f"the default one, {DEFAULT_ADMIN_SECRET}" if default else "the one you have set"
     page = "the page /, " if settings.service.public_dashboard else ""
     with printing() as console:
+        buyers = f"Buyers    {urls.public}      {page}the API /v1 (described by /v1/openapi.json)"
+        cluster = settings.cluster
         for line in (
-            f"Buyers    {urls.public}      {page}the API /v1 (described by /v1/openapi.json)",
+            *((buyers,) if takes_buyers(settings) else ()),
+            *((f"Cluster   role {cluster.role}, {cluster.prefix}",) if cluster.servers else ()),
             f"Operator  {urls.admin}      the page with controls, /metrics; secret: {secret}",
             f"Store     {settings.store.url.split('@')[-1]}",
             "Ctrl-C stops taking orders, answers those that were taken, and closes.",

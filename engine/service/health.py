@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from engine.cqrs.command_side.port import ServedPartition
 from engine.engine import Engine
 from engine.errors import SeckillError
 from engine.service.calls import Call, Operation
@@ -18,7 +19,11 @@ class Alive(msgspec.Struct, frozen=True):
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """`lag_commits` is that of the read model furthest behind. `reason` is empty when it is ready."""
+    """`lag_commits` is that of the read model furthest behind, as far as it is known.
+
+    `reason` says why it is not ready or, in a cluster, what is not served. `served` are the partitions
+    that take commands; those of a cluster name their owner.
+    """
 
     ready: bool
     reason: str
@@ -30,6 +35,8 @@ class Readiness(msgspec.Struct, frozen=True):
     queue_depth: int
     lag_commits: int
     gate: Literal["off", "trusted", "open"]
+    role: str
+    served: list[ServedPartition]
 
 
 class Health:
@@ -62,7 +69,7 @@ class Health:
         """Never raises: a store that cannot be reached is a reason."""
         engine, info = self._engine, self._engine.info
         now = engine.statistics()
-        stopped = engine.stopped()
+        stopped, cluster = engine.stopped(), engine.settings.cluster
         lag, reason = 0, ""
         try:
             # Also where no read model is kept, which `lag` would ask for its place.
@@ -72,11 +79,17 @@ class Health:
             reason = "the store cannot be reached"
         if stopped:
             reason = f"{len(stopped)} of {engine.reader.partitions} partitions are stopped"
+        ready = not reason
+        if cluster.servers:
+            # Its buyers of other partitions are to be sent here all the same.
+            ready = len(stopped) < engine.reader.partitions
         if self.draining:
-            reason = "it is closing"
+            ready, reason = False, "it is closing"
         gate = self._tally.gate
         return Readiness(
-            *(not reason, reason, f"{info.kind} {info.version}", info.durability),
+            *(ready, reason, f"{info.kind} {info.version}", info.durability),
             *(engine.reader.partitions, len(stopped), now.halted, now.queue_depth, lag),
             "off" if gate is None else "trusted" if gate.statistics().trusted else "open",
+            cluster.role if cluster.servers else "embedded",
+            engine.served(),
         )

@@ -42,7 +42,8 @@ async def serve(settings: Settings, started: Callable[[Urls], None]) -> None:
     clock = SystemClock()
     own = settings.service
     async with AsyncExitStack() as opened:
-        public = opened.enter_context(closing(bind(own.host, own.port, "service.port")))
+        port = own.port if takes_buyers(settings) else 0
+        public = opened.enter_context(closing(bind(own.host, port, "service.port")))
         admin = opened.enter_context(
             closing(bind(own.admin_host, own.admin_port, "service.admin_port"))
         )
@@ -57,15 +58,15 @@ async def serve(settings: Settings, started: Callable[[Urls], None]) -> None:
             beside.append(("gate-feed", feed.run))
         tasks = [asyncio.create_task(_keep_running(*each, clock)) for each in beside]
         opened.push_async_callback(_cancel, tasks)
-        listeners = [
-            Listener(service.public, public, own, doors[0]),
-            Listener(service.admin, admin, own, doors[1]),
-        ]
+        listeners = [Listener(service.admin, admin, own, doors[1])]
+        if takes_buyers(settings):
+            listeners.insert(0, Listener(service.public, public, own, doors[0]))
         with _told_to_stop() as told:
             serving = [asyncio.create_task(each.run_until_told()) for each in listeners]
             opened.push_async_callback(_end, listeners, serving)
             # Who is told the URLs may come at once, before the listeners have had their turn.
-            listen(public, "service.port")
+            if takes_buyers(settings):
+                listen(public, "service.port")
             listen(admin, "service.admin_port")
             logger.info("serving", extra=urls._asdict())
             started(urls)
@@ -75,6 +76,11 @@ async def serve(settings: Settings, started: Callable[[Urls], None]) -> None:
             await _end(listeners, serving)
         logger.info("everybody is answered; the engine closes")
     logger.info("closed")
+
+
+def takes_buyers(settings: Settings) -> bool:
+    """Whether this process has a listener for buyers; an engine of a cluster has none."""
+    return not settings.cluster.servers or settings.cluster.role != "engine"
 
 
 async def _drain(service: Service, delay_seconds: float) -> None:

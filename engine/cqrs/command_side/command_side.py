@@ -13,9 +13,9 @@ from engine.cqrs.aggregate import Registry
 from engine.cqrs.command_side.command_bus import CommandBus, partition_of
 from engine.cqrs.command_side.live_rows import LiveRows
 from engine.cqrs.command_side.partition import Partition
-from engine.cqrs.command_side.partition_maker import Inline, PartitionMaker, no_inline
+from engine.cqrs.command_side.partition_maker import Inline, Owned, PartitionMaker, no_inline
+from engine.cqrs.command_side.port import ServedPartition
 from engine.cqrs.command_side.refusal_counts import STREAMS_MAX, RefusalCounts
-from engine.cqrs.command_side.residents import Residents
 from engine.cqrs.command_side.statistics import Counters, Statistics
 from engine.cqrs.event_store import EventStore
 from engine.cqrs.messages import Command
@@ -34,19 +34,18 @@ class CommandSide:
     def __init__(
         self,
         bus: CommandBus,
-        partitions: list[Partition],
-        residents: list[Residents],
+        owned: list[Owned],
         counters: Counters,
         live_rows: LiveRows,
     ) -> None:
         self.bus = bus
         self.live_rows = live_rows
-        self._partitions = partitions
-        self._residents = residents
+        self._owned = owned
+        self._partitions = [each.partition for each in owned]
         self._counters = counters
         self._loops = [
             asyncio.create_task(each.run(), name=f"partition-{number}")
-            for number, each in enumerate(partitions)
+            for number, each in enumerate(self._partitions)
         ]
 
     @classmethod
@@ -74,14 +73,25 @@ class CommandSide:
         await live_rows.load(store, registry.tables)
         queue = settings.queue
         bus = CommandBus(registry, partitions, queue.depth_max, queue.deadline_ms, clock, counters)
-        return cls(bus, partitions, [each.residents for each in owned], counters, live_rows)
+        return cls(bus, owned, counters, live_rows)
 
     def stopped(self) -> list[SeckillError]:
         """The reasons of the partitions that take no more commands."""
         return [each.stopped for each in self._partitions if each.stopped is not None]
 
+    def served(self) -> list[ServedPartition]:
+        """The partitions that take commands now, in their order."""
+        return [
+            ServedPartition(
+                *(lease.partition, "", lease.epoch, lease.position, each.partition.queue_depth)
+            )
+            for each in self._owned
+            for lease in (each.committer.lease,)
+            if each.partition.stopped is None
+        ]
+
     def statistics(self) -> Statistics:
-        mailboxes = [each for residents in self._residents for each in residents]
+        mailboxes = [mailbox for each in self._owned for mailbox in each.residents]
         return self._counters.snapshot(
             queue_depth=sum(each.queue_depth for each in self._partitions),
             residents=sum(each.resident is not None for each in mailboxes),

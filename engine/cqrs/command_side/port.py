@@ -5,11 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
+import msgspec
+
 from engine.cqrs.command_side.command_bus import CommandBus
 from engine.cqrs.command_side.live_rows import LiveRows
 from engine.cqrs.command_side.statistics import Statistics
 from engine.cqrs.messages import Command
 from engine.errors import SeckillError, StreamKey
+
+
+class ServedPartition(msgspec.Struct, frozen=True):
+    """A partition that takes commands: who owns it (empty: this process), with which epoch, how many
+    commits it has, and how many commands wait in it."""
+
+    partition: int
+    owner: str
+    epoch: int
+    position: int
+    queue_depth: int
 
 
 class CommandSidePort(Protocol):
@@ -23,6 +36,9 @@ class CommandSidePort(Protocol):
 
     def stopped(self) -> list[SeckillError]:
         """The reasons of the partitions that take no commands now."""
+
+    def served(self) -> list[ServedPartition]:
+        """The partitions that take commands now, in their order."""
 
     def statistics(self) -> Statistics: ...
 
