@@ -26,8 +26,12 @@ from engine.errors import (
 
 logger = logging.getLogger(__name__)
 
-IN_FLIGHT_MAX: Final = 8
-"""Messages of a lane that the broker has not acknowledged; what comes meanwhile is merged."""
+IN_FLIGHT_MAX: Final = 2
+"""Messages of a lane that the broker has not acknowledged; what comes meanwhile is merged. Each costs
+the broker a sync to disk on every replica, so few large ones go further than many small ones."""
+
+FULL_IN_FLIGHT_MAX: Final = 16
+"""The same while a full message waits: merging could make it no larger."""
 
 AGAIN_SECONDS: Final = 0.2
 PUBLISH_SECONDS_MAX: Final = DUPLICATE_SECONDS / 2
@@ -120,10 +124,15 @@ class Lane:
 
     def _flush(self) -> None:
         self._soon = False
-        while self._queue.queue and len(self._publishing) < IN_FLIGHT_MAX:
+        while self._queue.queue and len(self._publishing) < self._in_flight_max:
             slices = self._queue.take(self._commands_max)
             if slices:
                 self._send(slices)
+
+    @property
+    def _in_flight_max(self) -> int:
+        is_full = self._queue.depth >= self._commands_max
+        return FULL_IN_FLIGHT_MAX if is_full else IN_FLIGHT_MAX
 
     def _send(self, slices: list[Slice]) -> None:
         sent = Sent(self._next_number(), slices, self.life)

@@ -14,7 +14,7 @@ from engine.auth_settings import AuthSettings
 from engine.clock import Clock
 from engine.cqrs.messages import Event, Rejected, check_id
 from engine.engine import Engine
-from engine.errors import ConfigError, OutcomeUnknown
+from engine.errors import ConfigError, OutcomeUnknown, StoreUnavailable
 from engine.inventory.audit import AuditReport
 from engine.live_stock import StockRow
 from engine.service.auditing import audit_live
@@ -197,7 +197,11 @@ class Admin:
         if isinstance(answer, Rejected):
             return refused(answer)
         logger.info("sale %s", what, extra={"sku": sku, "command_id": command_id})
-        row = self._engine.live.row(sku)
+        try:
+            # Not the live row: that of a gateway comes a moment later.
+            row = await self._engine.stock(sku)
+        except StoreUnavailable:
+            return in_doubt(make_id(sku, command_id), command_link(sku, command_id))
         assert row is not None, "a SKU that was changed has a row"
         return json_reply(row, status)
 
