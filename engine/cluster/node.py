@@ -55,6 +55,7 @@ class Node:
         self._clock = clock
         self._leaving = False
         self._news = asyncio.Event()
+        self._is_to_show = False
         self._was_connected = True
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -74,6 +75,7 @@ class Node:
 
     def changed(self) -> None:
         """Tell the others at once what has changed here, and look again."""
+        self._is_to_show = True
         self._news.set()
 
     async def close(self) -> None:
@@ -131,7 +133,10 @@ class Node:
                 await self._news.wait()
             finally:
                 timer.cancel()
-            await self._try_to_show()
+            # Not for every heartbeat of another node, which would show itself for this one again.
+            if self._is_to_show:
+                self._is_to_show = False
+                await self._try_to_show()
 
     def _watch_connection(self) -> None:
         connected = self.broker.is_connected
