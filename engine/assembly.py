@@ -88,11 +88,11 @@ async def assemble_node(parts: Parts, reader: EventReader, store: EventStore | N
             if parts.kept.managers and views is not None:
                 query_side.start_manager(CHECKOUT, gateway.bus.execute, views, [partition])
 
-        counters = own_partitions(
-            *(node, settings, registry, store, parts.feed, _inline(parts), follow),
+        counts = RefusalCounts(COUNTED_COMMANDS, COUNTED_REASONS, STREAMS_MAX)
+        await own_partitions(
+            *(node, settings, registry, store, parts.feed, _inline(parts), counts, follow),
             *(query_side.leave, clock),
         )
-        counts = counters.refusals = RefusalCounts(COUNTED_COMMANDS, COUNTED_REASONS, STREAMS_MAX)
         _record_refusals(parts, counts, gateway.bus)
         owners = node.owners
         assert owners is not None

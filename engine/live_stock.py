@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -85,9 +85,15 @@ class LiveStock:
         """Orders of a SKU refused since the engine was opened, by reason."""
         return self._command_side.refused((STOCK.name, sku))
 
-    def waiting(self, sku: str) -> Iterator[tuple[int, Command]]:
-        """Every command for a SKU that waits: 0 while it is being written, else its place from 1."""
-        return self._command_side.waiting((STOCK.name, sku))
+    @property
+    def sees_all_waiting(self) -> bool:
+        """Whether `waiting` finds everything that waits, whatever is wanted."""
+        return self._command_side.sees_all_waiting
+
+    async def waiting(self, sku: str, wanted: Collection[str]) -> Mapping[str, tuple[int, Command]]:
+        """The commands for a SKU that wait, by id, those `wanted` at least: 0 while it is being written,
+        else its place from 1."""
+        return await self._command_side.waiting((STOCK.name, sku), wanted)
 
     def may_know(self, sku: str, command_id: str) -> bool:
         """False only if a command was surely never queued here, or was refused long ago.

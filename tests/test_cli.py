@@ -124,7 +124,7 @@ def test_the_embedded_config_spells_out_the_defaults() -> None:
 
     path = Path(__file__).parents[1] / "configs" / "embedded.toml"
     written = tomllib.loads(path.read_text())
-    defaults = msgspec.to_builtins(Settings())
+    defaults = msgspec.json.decode(msgspec.json.encode(Settings()))
     del defaults["store"]["url"]
     assert written == defaults
 

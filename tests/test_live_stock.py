@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from engine.config import load_settings
 from engine.cqrs.command_side.command_side import CommandSide
-from engine.cqrs.event_store import EventStore, Lease, NewCommit
+from engine.cqrs.event_store import EventStore, Lease, NewCommit, Source
 from engine.cqrs.messages import Command
 from engine.cqrs.query_side.read_model import Step
 from engine.errors import WrongExpectedVersion
@@ -116,11 +116,12 @@ class Racing(MemoryStore):
         commits: Sequence[NewCommit],
         steps: Sequence[Step] = (),
         at_us: int | None = None,
+        source: Source | None = None,
     ) -> None:
         if not self.raced and len(commits) == len(SKUS):
             self.raced = True
             raise WrongExpectedVersion(frozenset({("stock", "A")}))
-        await super().append(lease, commits, steps, at_us)
+        await super().append(lease, commits, steps, at_us, source)
 
 
 async def test_a_commit_that_was_left_out_of_its_transaction_changes_no_row() -> None:
@@ -173,7 +174,7 @@ async def test_refusals_and_the_queue_of_a_sku_are_told() -> None:
         await side.bus.execute(Reserve(str(number), "A", "b"))
     assert dict(live.refused("A")) == {"sold_out": 2}
     assert dict(live.refused("B")) == {}
-    assert list(live.waiting("A")) == []
+    assert await live.waiting("A", ()) == {}
     assert live.may_know("A", "2")
     assert not live.may_know("A", "3")
     await side.close()

@@ -233,9 +233,18 @@ class Broker:
         """Send to whoever listens now; nobody keeps it. Raises BrokerUnavailable."""
         await self._try(self._client.publish(subject, payload))
 
+    async def ask(self, subject: str, payload: bytes, seconds: float) -> bytes:
+        """The first answer to a question. Raises BrokerUnavailable when there is none in time."""
+        found: Msg = await self._try(self._client.request(subject, payload, timeout=seconds))
+        return found.data
+
     async def listen(self, subject: str, handle: Handler) -> Subscription:
         call = self._client.subscribe(subject, cb=handle, pending_bytes_limit=PENDING_BYTES_MAX)
         found: Subscription = await self._try(call)
+        for _ in range(2):
+            # The client writes a waiting subscription behind the first flush's question: only the
+            # second one tells that the broker has it (seen with nats-py 2.16).
+            await self._try(self._client.flush())
         return found
 
     async def close(self) -> None:

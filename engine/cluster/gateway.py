@@ -6,8 +6,9 @@ import asyncio
 import logging
 import math
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
 from itertools import count
+from typing import Final
 
 from nats.aio.msg import Msg
 
@@ -15,11 +16,12 @@ from engine.clock import Clock
 from engine.cluster.broker import Broker
 from engine.cluster.lane import Lane, Sent
 from engine.cluster.membership import Holding, Members
+from engine.cluster.places import PlacesIn
 from engine.cluster.totals import Totals
 from engine.cluster.wire import Wire, WireError
 from engine.config import Settings
 from engine.cqrs.aggregate import Registry
-from engine.cqrs.command_side.command_bus import CommandBus
+from engine.cqrs.command_side.command_bus import CommandBus, partition_of
 from engine.cqrs.command_side.live_rows import LiveRows
 from engine.cqrs.command_side.port import ServedPartition
 from engine.cqrs.command_side.statistics import Counters, Statistics
@@ -45,6 +47,9 @@ class Gateway:
         clock: Clock,
     ) -> None:
         self.live_rows = live_rows
+        self.refusals: dict[StreamKey, dict[str, int]] = {}
+        """What each aggregate refused, by reason, as its owner shows it."""
+        self._places = PlacesIn(broker, wire)
         self._broker = broker
         self._wire = wire
         self._members = members
@@ -106,11 +111,16 @@ class Gateway:
             sum(each.queue_depth for each in self.lanes), self._counters.overloaded
         )
 
-    def waiting(self, stream: StreamKey) -> Iterator[tuple[int, Command]]:  # noqa: ARG002
-        return iter(())
+    sees_all_waiting: Final = False
 
-    def refused(self, stream: StreamKey) -> Mapping[str, int]:  # noqa: ARG002
-        return {}
+    async def waiting(
+        self, stream: StreamKey, wanted: Collection[str]
+    ) -> Mapping[str, tuple[int, Command]]:
+        number = partition_of(stream[1], len(self.lanes))
+        return await self._places.find(stream, number, self.lanes[number], wanted)
+
+    def refused(self, stream: StreamKey) -> Mapping[str, int]:
+        return self.refusals.get(stream, {})
 
     def may_know(self, stream: StreamKey, command_id: str) -> bool:  # noqa: ARG002
         """It cannot be told here, and only the owner may refuse."""

@@ -15,6 +15,7 @@ from engine.cluster.gateway import Gateway
 from engine.cluster.membership import Members
 from engine.cluster.node import Node
 from engine.cluster.owners import Owners
+from engine.cluster.places import PlacesOut
 from engine.cluster.rows import RowsIn, RowsOut
 from engine.cluster.wire import Wire
 from engine.config import Settings
@@ -22,6 +23,7 @@ from engine.cqrs.aggregate import Registry
 from engine.cqrs.command_side.command_bus import partition_of
 from engine.cqrs.command_side.live_rows import LiveRows
 from engine.cqrs.command_side.partition_maker import Inline, PartitionMaker
+from engine.cqrs.command_side.refusal_counts import RefusalCounts
 from engine.cqrs.command_side.statistics import Counters, Statistics
 from engine.cqrs.event_store import EventReader, EventStore
 from engine.cqrs.query_side.subscription import Feed
@@ -51,10 +53,10 @@ async def join_gateway(
     await broker.ensure_commands()
     members = Members(cluster.dead_after_ms / 1_000, clock)
     live_rows = LiveRows()
-    rows = RowsIn(live_rows, reader, registry.tables, broker, clock)
     gateway = Gateway(
         broker, Wire(registry), registry, settings, reader.partitions, members, live_rows, clock
     )
+    rows = RowsIn(live_rows, gateway.refusals, reader, registry.tables, broker, clock)
     node = Node(name, cluster, broker, members, clock)
     node.gateway = gateway
     opened.push_async_callback(node.close)
@@ -64,22 +66,25 @@ async def join_gateway(
     return node, gateway
 
 
-def own_partitions(
+async def own_partitions(
     node: Node,
     settings: Settings,
     registry: Registry,
     store: EventStore,
     feed: Feed,
     inline: Inline,
+    refusals: RefusalCounts,
     follow: Callable[[int], None],
     leave: Callable[[int], Awaitable[None]],
     clock: Clock,
-) -> Counters:
-    """Have the node own the partitions that it is best for; returns what it counts.
+) -> None:
+    """Have the node own the partitions that it is best for, and count what they refuse.
 
     `follow` is called for each that it takes, `leave` awaited before it is given back.
+    Raises BrokerUnavailable.
     """
     counters, live_rows, partitions = Counters(), LiveRows(), store.partitions
+    counters.refusals = refusals
     maker = PartitionMaker(store, registry, settings, clock, counters, feed, live_rows, inline)
 
     async def prepare(number: int) -> None:
@@ -103,6 +108,6 @@ def own_partitions(
         )
 
     node.statistics = statistics
-    shown = RowsOut(node.boot, live_rows, node.broker, partitions, clock)
+    shown = RowsOut(node.boot, live_rows, refusals, node.broker, partitions, clock)
     node.run(shown.run(), "rows-out")
-    return counters
+    await PlacesOut(owners.owned, node.broker, Wire(registry)).start()

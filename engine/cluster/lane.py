@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any, Final
 
 from engine.clock import Clock, Timer
@@ -222,6 +223,15 @@ class Lane:
         for task in list(self._publishing):
             task.cancel()
         await asyncio.gather(*self._publishing, return_exceptions=True)
+
+    def under_way(self, stream: StreamKey) -> Iterator[Command]:
+        """Commands for one aggregate that wait here or for their reply, oldest first."""
+        sent = (each for message in self.messages.values() for each in message.slices)
+        for request, start, stop in chain(sent, self._queue.queue):
+            if request.aggregate_type == stream[0] and not request.future.done():
+                for command in request.commands[start:stop]:
+                    if command.aggregate_id == stream[1]:
+                        yield command
 
     def commands_of(self, number: int) -> int | None:
         """How many commands a message under way has."""

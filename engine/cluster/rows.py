@@ -16,8 +16,9 @@ from engine.clock import Clock
 from engine.cluster.broker import Broker
 from engine.cqrs.command_side.command_bus import partition_of
 from engine.cqrs.command_side.live_rows import LiveRows, RowKey
+from engine.cqrs.command_side.refusal_counts import RefusalCounts
 from engine.cqrs.event_store import EventReader, Table
-from engine.errors import BrokerUnavailable, SeckillError
+from engine.errors import BrokerUnavailable, SeckillError, StreamKey
 
 logger = logging.getLogger(__name__)
 
@@ -32,13 +33,17 @@ LOOK_SECONDS: Final = 1.0
 
 
 class Rows(msgspec.Struct, frozen=True, array_like=True):
-    """Message `number` of a partition by the process `boot`: rows of a table as they are now."""
+    """Message `number` of a partition by the process `boot`.
+
+    `rows` of a table as they are now; `refused` is what aggregates refused, by reason, since `boot` began.
+    """
 
     boot: str
     partition: int
     number: int
     table: str
     rows: list[dict[str, Any]]
+    refused: list[tuple[str, str, dict[str, int]]] = []
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
@@ -49,7 +54,13 @@ class RowsOut:
     """Shows the rows of the partitions that this process owns."""
 
     def __init__(
-        self, boot: str, live_rows: LiveRows, broker: Broker, partitions: int, clock: Clock
+        self,
+        boot: str,
+        live_rows: LiveRows,
+        refusals: RefusalCounts,
+        broker: Broker,
+        partitions: int,
+        clock: Clock,
     ) -> None:
         self._boot = boot
         self._live_rows = live_rows
@@ -57,6 +68,8 @@ class RowsOut:
         self._clock = clock
         self._numbers = [0] * partitions
         self._changed = live_rows.watch()
+        self._refusals = refusals
+        self._refusing = refusals.watch()
 
     async def run(self) -> None:
         """Show what changes, until cancelled."""
@@ -79,11 +92,31 @@ class RowsOut:
             rows = self._live_rows.table(table)
             for first in range(0, len(keys), ROWS_MAX):
                 page = [dict(rows[each]) for each in keys[first : first + ROWS_MAX] if each in rows]
-                self._numbers[partition] += 1
-                message = Rows(self._boot, partition, self._numbers[partition], table, page)
-                await self._broker.send(
-                    self._broker.subject("rows", partition), _ENCODER.encode(message)
-                )
+                await self._send(partition, table, page, [])
+        await self._show_refused()
+
+    async def _show_refused(self) -> None:
+        refusing = list(self._refusing)
+        self._refusing.clear()
+        groups: dict[int, list[tuple[str, str, dict[str, int]]]] = {}
+        for stream in refusing:
+            home = partition_of(stream[1], len(self._numbers))
+            groups.setdefault(home, []).append((*stream, dict(self._refusals.totals(stream))))
+        for partition, refused in groups.items():
+            for first in range(0, len(refused), ROWS_MAX):
+                await self._send(partition, "", [], refused[first : first + ROWS_MAX])
+
+    async def _send(
+        self,
+        partition: int,
+        table: str,
+        rows: list[dict[str, Any]],
+        refused: list[tuple[str, str, dict[str, int]]],
+    ) -> None:
+        self._numbers[partition] += 1
+        message = Rows(self._boot, partition, self._numbers[partition], table, rows, refused)
+        subject = self._broker.subject("rows", partition)
+        await self._broker.send(subject, _ENCODER.encode(message))
 
 
 class RowsIn:
@@ -92,12 +125,14 @@ class RowsIn:
     def __init__(
         self,
         live_rows: LiveRows,
+        refusals: dict[StreamKey, dict[str, int]],
         reader: EventReader,
         tables: Sequence[Table],
         broker: Broker,
         clock: Clock,
     ) -> None:
         self._live_rows = live_rows
+        self._refusals = refusals
         self._reader = reader
         self._tables = tables
         self._broker = broker
@@ -144,12 +179,14 @@ class RowsIn:
         except msgspec.DecodeError as error:
             logger.warning("rows cannot be read: %s", error)
             return
-        if all(found.table != each.name for each in self._tables):
-            return
         boot, number = self._heard.get(found.partition, ("", 0))
         if boot != found.boot or number + 1 != found.number:
             self._is_missing = True
         self._heard[found.partition] = (found.boot, found.number)
+        for name, aggregate_id, reasons in found.refused:
+            self._refusals[name, aggregate_id] = reasons
+        if all(found.table != each.name for each in self._tables):
+            return
         key_column = next(each.key for each in self._tables if each.name == found.table)
         self._fresh.update((found.table, str(row[key_column])) for row in found.rows)
         self._live_rows.put(found.table, found.rows)

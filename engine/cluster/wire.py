@@ -120,11 +120,15 @@ class Wire:
     def encode_commands(
         self, inbox: str, number: int, deadline_us: int, commands: Iterable[Addressed]
     ) -> bytes:
+        message = CommandMessage(inbox, number, deadline_us, self.runs_of(commands))
+        return _ENCODER.encode(message)
+
+    def runs_of(self, commands: Iterable[Addressed]) -> list[Run]:
         runs = []
         for (name, kind), run in groupby(commands, key=_kind_of):
             encoded = _ENCODER.encode([command for _, command in run])
             runs.append(Run(kind.__name__, name, msgspec.Raw(encoded)))
-        return _ENCODER.encode(CommandMessage(inbox, number, deadline_us, runs))
+        return runs
 
     def decode_message(self, data: bytes) -> CommandMessage:
         """The message, its commands still encoded. Raises WireError."""

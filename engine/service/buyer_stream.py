@@ -78,7 +78,7 @@ class BuyerStreams:
         told: QueuePlace | None = None
         unknown = 0
         for _ in range(LOOKS_MAX):
-            place = self._place(caller, id_)
+            place = await self._place(caller, id_)
             if place is not None:
                 if place != told:
                     yield _event(b"queue", place)
@@ -100,8 +100,8 @@ class BuyerStreams:
         """End every stream at its next look."""
         self._closed = True
 
-    def _place(self, caller: Caller, id_: str) -> QueuePlace | None:
-        place = self._waiting.find(*split_id(id_))
+    async def _place(self, caller: Caller, id_: str) -> QueuePlace | None:
+        place = await self._waiting.find(*split_id(id_))
         if place is None or not caller.owns(place.buyer):
             return None
         return QueuePlace(place.position, max(0, place.position - 1))

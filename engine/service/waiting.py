@@ -1,11 +1,12 @@
 """Which orders wait for their answer now, so that their buyers can be told how long the queue is.
 
 An order costs nothing for being found: the queue of its SKU is gone through when somebody asks, at
-most once in `LOOK_SECONDS`, for all who ask.
+most once in `LOOK_SECONDS`, for all who ask. Where the queue is another node's, it is asked then.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from engine.clock import Clock
@@ -23,6 +24,13 @@ class Place(NamedTuple):
     buyer: str
 
 
+class Look(NamedTuple):
+    """What was found for one SKU, and for whom it was looked."""
+
+    asked: frozenset[str]
+    places: Mapping[str, Place]
+
+
 class Waiting:
     """The places of the SKUs that somebody asked for, as they were up to `LOOK_SECONDS` ago."""
 
@@ -30,19 +38,31 @@ class Waiting:
         self._live = live
         self._clock = clock
         self._looked_at = 0.0
-        self._places: dict[str, dict[str, Place]] = {}
+        self._looks: dict[str, Look] = {}
+        self._asking: dict[str, set[str]] = {}
+        self._asked_before: dict[str, set[str]] = {}
 
-    def find(self, sku: str, command_id: str) -> Place | None:
+    async def find(self, sku: str, command_id: str) -> Place | None:
         """Where an order stands, None when it does not wait."""
         now = self._clock.monotonic()
         if now - self._looked_at >= LOOK_SECONDS:
-            self._places = {}
+            self._looks = {}
+            self._asked_before, self._asking = self._asking, {}
             self._looked_at = now
-        places = self._places.get(sku)
-        if places is None:
-            places = self._places[sku] = {
-                command.id: Place(position, command.buyer)
-                for position, command in self._live.waiting(sku)
-                if isinstance(command, Reserve)
-            }
-        return places.get(command_id)
+        self._asking.setdefault(sku, set()).add(command_id)
+        look = self._looks.get(sku)
+        if look is None or not (self._live.sees_all_waiting or command_id in look.asked):
+            look = await self._look(sku)
+        return look.places.get(command_id)
+
+    async def _look(self, sku: str) -> Look:
+        """Look for all who ask, and for those who asked a moment ago and will again."""
+        asked = self._asking[sku] | self._asked_before.get(sku, set())
+        found = await self._live.waiting(sku, asked)
+        places = {
+            id_: Place(position, command.buyer)
+            for id_, (position, command) in found.items()
+            if isinstance(command, Reserve)
+        }
+        look = self._looks[sku] = Look(frozenset(asked), places)
+        return look

@@ -137,6 +137,7 @@ class NatsProxy:
         link.task.add_done_callback(lambda _: self._forget(link))
 
     def _forget(self, link: _Link) -> None:
+        # Here, because a task that is cancelled before its first step runs nothing of its own.
         self._links.discard(link)
         link.client.close()
 
@@ -157,11 +158,12 @@ class NatsProxy:
         except OSError:
             pass  # The server is down: the client is told so by the end of its connection.
         finally:
+            # Before anything is waited for: the wait may be cancelled.
+            if server is not None:
+                server.close()
             for pump in pumps:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
-            if server is not None:
-                server.close()
 
     async def _pump(
         self, way: Way, link: _Link, source: asyncio.StreamReader, target: asyncio.StreamWriter

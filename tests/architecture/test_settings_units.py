@@ -9,7 +9,7 @@ import msgspec
 
 from engine.config import Settings
 
-UNITS = frozenset({"bytes", "max", "min", "ms", "partitions", "port", "seconds"})
+UNITS = frozenset({"bytes", "max", "min", "ms", "partitions", "port", "replicas", "seconds"})
 
 
 def numbers_without_unit(record: type[msgspec.Struct]) -> list[str]:

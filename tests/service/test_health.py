@@ -36,6 +36,11 @@ async def test_a_service_that_sells_is_ready_and_says_from_what() -> None:
                 "queue_depth": 0,
                 "lag_commits": 0,
                 "gate": "off",
+                "role": "embedded",
+                "served": [
+                    {"partition": n, "owner": "", "epoch": 1, "position": 0, "queue_depth": 0}
+                    for n in range(3)
+                ],
             },
         )
 

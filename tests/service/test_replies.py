@@ -34,6 +34,7 @@ TABLE: list[tuple[SeckillError, int, str, bool]] = [
     (errors.Fenced(0, 1), 500, "internal", False),
     (errors.ProjectionDiverged(STREAM, "canary"), 500, "internal", False),
     (errors.CommitOutcomeUnknown("canary"), 500, "internal", False),
+    (errors.BrokerUnavailable("canary"), 500, "internal", False),
     (SeckillError("canary"), 500, "internal", False),
 ]
 

@@ -80,6 +80,13 @@ async def test_what_was_acknowledged_is_there_after_kill_9_and_gone_after_a_wipe
             await client.jetstream().stream_info(STREAM)
 
 
+def test_a_started_server_serves_at_once(own_nats: NatsServer) -> None:
+    for _ in range(3):
+        own_nats.kill()
+        own_nats.start()
+        assert own_nats.ask(kit.READY) == {"status": "ok"}
+
+
 @pytest.mark.parametrize(("interval", "always"), [("always", True), ("2m", False)])
 def test_the_monitor_tells_whether_every_write_is_synced(
     tmp_path: Path, interval: str, always: bool

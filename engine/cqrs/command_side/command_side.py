@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from engine.clock import Clock
@@ -106,10 +106,18 @@ class CommandSide:
         counts = self._counters.refusals = RefusalCounts(commands, reasons, STREAMS_MAX)
         return counts
 
-    def waiting(self, stream: StreamKey) -> Iterator[tuple[int, Command]]:
-        """Every command of an aggregate that waits: 0 while it is being written, else its place
+    sees_all_waiting: Final = True
+
+    async def waiting(
+        self,
+        stream: StreamKey,
+        wanted: Collection[str],  # noqa: ARG002
+    ) -> Mapping[str, tuple[int, Command]]:
+        """Every command of an aggregate that waits, by id: 0 while it is being written, else its place
         from 1."""
-        return self._home(stream).waiting(stream)
+        return {
+            command.id: (place, command) for place, command in self._home(stream).waiting(stream)
+        }
 
     def refused(self, stream: StreamKey) -> Mapping[str, int]:
         """What an aggregate refused since `count_refusals`, by reason."""

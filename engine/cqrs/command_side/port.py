@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 import msgspec
@@ -42,9 +42,15 @@ class CommandSidePort(Protocol):
 
     def statistics(self) -> Statistics: ...
 
-    def waiting(self, stream: StreamKey) -> Iterator[tuple[int, Command]]:
-        """Every command of an aggregate that waits: 0 while it is being written, else its place
-        from 1."""
+    @property
+    def sees_all_waiting(self) -> bool:
+        """Whether `waiting` finds everything that waits, whatever is wanted."""
+
+    async def waiting(
+        self, stream: StreamKey, wanted: Collection[str]
+    ) -> Mapping[str, tuple[int, Command]]:
+        """The commands of an aggregate that wait, by id, those `wanted` at least: 0 while it is being
+        written, else its place from 1."""
 
     def refused(self, stream: StreamKey) -> Mapping[str, int]:
         """What an aggregate refused, by reason."""

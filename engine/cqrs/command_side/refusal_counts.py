@@ -28,6 +28,7 @@ class RefusalCounts:
         self._streams_max = streams_max
         self._counts: dict[StreamKey, Counter[str]] = {}
         self._totals: dict[StreamKey, Counter[str]] = {}
+        self._changed: set[StreamKey] | None = None
 
     def add(self, stream: StreamKey, refused: Mapping[str, Refused]) -> None:
         """Count what one published batch refused, by command id."""
@@ -39,6 +40,8 @@ class RefusalCounts:
         )
         if not found:
             return
+        if self._changed is not None:
+            self._changed.add(stream)
         for counts in (self._counts, self._totals):
             if (own := counts.get(stream)) is not None:
                 own.update(found)
@@ -48,6 +51,11 @@ class RefusalCounts:
     def totals(self, stream: StreamKey) -> Mapping[str, int]:
         """What one aggregate refused since the counting began, whoever drained it."""
         return self._totals.get(stream, {})
+
+    def watch(self) -> set[StreamKey]:
+        """A set that every aggregate is put into whose totals change; the one who watches empties it."""
+        self._changed = set()
+        return self._changed
 
     def drain(self) -> dict[StreamKey, Counter[str]]:
         """Return the counts and begin anew."""

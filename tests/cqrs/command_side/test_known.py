@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from engine.cqrs.command_side.command_side import CommandSide
 from engine.cqrs.messages import Rejected
 from engine.stores.memory import MemoryStore
 from engine.testing.faulty_store import FaultyStore
@@ -116,15 +117,19 @@ async def test_who_waits_is_told_in_the_order_of_the_queue_with_what_is_being_wr
 ):
     store = FaultyStore(MemoryStore(), ["hang"])
     async with running(store) as side:
-        assert list(side.waiting(COUNTER)) == []
+        assert await side.waiting(COUNTER, ()) == {}
         tasks = [asyncio.create_task(side.bus.execute(Increment("0", "c")))]
         await settle()
-        assert [(place, each.id) for place, each in side.waiting(COUNTER)] == [(0, "0")]
+        assert await _places(side) == [(0, "0")]
         tasks += [asyncio.create_task(side.bus.execute(Increment(each, "c"))) for each in "12"]
         await settle()
-        places = [(place, each.id) for place, each in side.waiting(COUNTER)]
-        assert places == [(0, "0"), (1, "1"), (2, "2")]
-        assert list(side.waiting(("counter", "other"))) == []
+        assert await _places(side) == [(0, "0"), (1, "1"), (2, "2")]
+        assert await side.waiting(("counter", "other"), ()) == {}
         store.released.set()
         await asyncio.gather(*tasks)
-        assert list(side.waiting(COUNTER)) == []
+        assert await side.waiting(COUNTER, ()) == {}
+
+
+async def _places(side: CommandSide) -> list[tuple[int, str]]:
+    found = await side.waiting(COUNTER, ())
+    return [(place, each.id) for place, each in found.values()]
