@@ -10,7 +10,7 @@ CODE := engine loadtest tests
 PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test services bench bench-http vulnerabilities lock clean
+.PHONY: help install demo cluster-demo test services bench bench-http vulnerabilities lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -21,6 +21,9 @@ demo: $(STAMP) ## Sell 500 units to 10,000 buyers on a real SQLite file and audi
 	$(BIN)/seckill simulate --config configs/embedded.toml --buyers 10000 --orders-per-buyer 3 \
 		--arrival ramp --seconds 5 --stock 500 --limit-per-buyer 1 --duplicates 0.05 --seed 7 \
 		--out "runs/demo-$$(date +%Y%m%d-%H%M%S)"
+
+cluster-demo: $(STAMP) services ## Sell over three brokers, two engines and two gateways, kill an engine, and audit
+	$(BIN)/python -m loadtest.cluster_demo --out "runs/cluster-demo-$$(date +%Y%m%d-%H%M%S)"
 
 test: $(STAMP) services ## Check style, types and import layers, then run every test
 	@echo "==> ruff check" && $(BIN)/ruff check .

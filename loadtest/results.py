@@ -22,7 +22,14 @@ RUN_FILE: Final = "run.json"
 PAGE_FILE: Final = "README.md"
 
 Kind: TypeAlias = Literal[
-    "simulate", "strategies", "locust", "tune", "changing-load", "bench", "bench-http"
+    "simulate",
+    "strategies",
+    "locust",
+    "tune",
+    "changing-load",
+    "bench",
+    "bench-http",
+    "cluster-demo",
 ]
 Strategy: TypeAlias = Literal[
     "group-commit", "row-lock", "select-for-update", "optimistic", "queue", "redis-lua"

@@ -131,6 +131,14 @@ def describe_settings(settings: Settings) -> dict[str, Any]:
         url = found[section]["url"]
         found[section]["url"] = f"{url.partition(':')[0]}:" if url else ""
     found["auth"] = {"mode": settings.auth.mode}
+    cluster = found.pop("cluster")
+    if settings.cluster.servers:
+        # Where they are is nobody's business, and a URL may hold a password.
+        names = ("role", "node", "prefix", "credentials", "monitor_urls")
+        found["cluster"] = {
+            **{name: value for name, value in cluster.items() if name not in names},
+            "servers": len(settings.cluster.servers),
+        }
     return found
 
 

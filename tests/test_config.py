@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from engine.cluster_settings import ClusterSettings
 from engine.config import BatchSettings, Settings, check_settings, known_keys, load_settings
 from engine.errors import ConfigError
 
@@ -235,3 +236,21 @@ def test_settings_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         settings.batch.size_max = 1  # type: ignore[misc]
     assert msgspec.structs.asdict(settings.batch)["size_max"] == 8_190
+
+
+def test_the_config_of_a_cluster_is_one_for_production() -> None:
+    path = CONFIGS / "cluster.toml"
+    found = load_settings(path, environ={})
+    cluster = found.cluster
+    assert len(cluster.servers) == len(cluster.monitor_urls) == cluster.replicas == 3
+    assert cluster.durability == found.store.durability == "strict"
+    assert found.store.url.startswith("mysql://")
+    # Every role is given beside it, and no default of it is out of date.
+    for role in ("engine", "gateway"):
+        assert load_settings(path, {"cluster.role": role}, {}).cluster.role == role
+    written = tomllib.loads(path.read_text(encoding="utf-8"))["cluster"]
+    defaults = msgspec.to_builtins(ClusterSettings())
+    own = {"servers", "monitor_urls", "replicas"}
+    assert {name: written[name] for name in written.keys() - own} == {
+        name: defaults[name] for name in written.keys() - own
+    }

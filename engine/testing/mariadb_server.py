@@ -21,6 +21,9 @@ POLL_SECONDS: Final = 0.05
 START_POLLS_MAX: Final = 1_200
 STOP_SECONDS_MAX: Final = 60.0
 
+SOCKET: Final = "server.sock"
+"""Named from where it is used, in the folder above the data: systems take about a hundred characters."""
+
 DURABLE: Final[Mapping[str, str]] = {
     "innodb-flush-log-at-trx-commit": "1",
     "sync-binlog": "1",
@@ -78,7 +81,7 @@ class MariadbServer:
                     f"--datadir={self._data}",
                     f"--port={self.port}",
                     "--bind-address=127.0.0.1",
-                    f"--socket={self._directory / 'server.sock'}",
+                    f"--socket=../{SOCKET}",
                     f"--pid-file={self._directory / 'server.pid'}",
                     *(f"--{name}={value}" for name, value in self._settings.items()),
                 ],
@@ -117,12 +120,13 @@ class MariadbServer:
             [
                 client,
                 "--no-defaults",
-                f"--socket={self._directory / 'server.sock'}",
+                f"--socket={SOCKET}",
                 "--user=root",
                 "--batch",
                 "--skip-column-names",
                 *([database] if database else []),
             ],
+            cwd=self._directory,
             input=statement,
             capture_output=True,
             text=True,

@@ -243,6 +243,8 @@ class NatsCluster:
         ]
         # All at once: held, they differ.
         self._routes = [HeldPort() for _ in self.servers]
+        if size == 1:
+            return  # One that is told of a cluster waits for its others.
         routes = ", ".join(f'"nats://127.0.0.1:{each.number}"' for each in self._routes)
         for server, own in zip(self.servers, self._routes, strict=True):
             server.join(
@@ -329,7 +331,9 @@ class NatsCluster:
 def _leads(server: NatsServer, stream: str) -> bool:
     jetstream = server.ask("/jsz?accounts=true&streams=true") or {}
     return any(
-        detail["name"] == stream and detail.get("cluster", {}).get("leader") == server.name
+        # One alone leads whatever it has, and does not say so.
+        detail["name"] == stream
+        and detail.get("cluster", {}).get("leader", server.name) == server.name
         for account in jetstream.get("account_details") or ()
         for detail in account.get("stream_detail") or ()
     )

@@ -6,9 +6,10 @@ import math
 
 import pytest
 
+from engine.config import load_settings
 from engine.errors import ConfigError
 from loadtest.sale import Quantities
-from loadtest.settings import LIMITS, WorkloadSettings, parse_quantity
+from loadtest.settings import LIMITS, WorkloadSettings, describe_settings, parse_quantity
 
 
 def test_the_defaults_are_valid() -> None:
@@ -146,3 +147,15 @@ def test_a_life_of_orders_that_cannot_be_is_refused(
 def test_shares_that_add_up_to_one_are_taken_in_spite_of_rounding() -> None:
     WorkloadSettings(hold_seconds=1, pay_rate=0.7, late_payments=0.3).check()
     WorkloadSettings(hold_seconds=1, pay_rate=0.9, late_payments=0.1).check()
+
+
+def test_published_settings_of_a_cluster_tell_neither_where_it_is_nor_its_secrets() -> None:
+    servers = ["nats://user:secret@10.0.0.1:4222", "nats://user:secret@10.0.0.2:4222"]
+    given = {"cluster.servers": servers, "cluster.monitor_urls": ["http://10.0.0.1:8222"]}
+    found = describe_settings(load_settings(None, given, {}))
+    assert found["cluster"]["servers"] == 2
+    assert found["cluster"]["dead_after_ms"] == 3_000
+    assert "secret" not in repr(found)
+    assert "10.0.0" not in repr(found)
+    # One process alone is described as it was before there were clusters, and can be compared.
+    assert "cluster" not in describe_settings(load_settings(None, {}, {}))
