@@ -15,7 +15,7 @@ from nats.aio.msg import Msg
 from engine.clock import Clock
 from engine.cluster.broker import Broker
 from engine.cluster.lane import Lane, Sent
-from engine.cluster.membership import Holding, Members
+from engine.cluster.membership import Members
 from engine.cluster.places import PlacesIn
 from engine.cluster.totals import Totals
 from engine.cluster.wire import Wire, WireError
@@ -65,6 +65,7 @@ class Gateway:
         ]
         queue = settings.queue
         self._clock = clock
+        self._heartbeat_seconds = cluster.heartbeat_ms / 1_000
         self._patience = cluster.dead_after_ms / 1_000
         self._served_at = [-math.inf] * partitions
         self._counters = Counters()
@@ -92,7 +93,20 @@ class Gateway:
                 lane.stopped = None
                 self._served_at[number] = now
                 lane.life = found[1].source.stream
-                _recover(lane, found[1])
+                self._recover(lane, found[1].source, now)
+
+    def _recover(self, lane: Lane, source: Source, now: float) -> None:
+        """Send again what is decided, as its owner shows, without a reply: that is lost.
+
+        The reply may be on its way when this is first seen, so a heartbeat is waited for.
+        """
+        for sent in list(lane.messages.values()):
+            if not sent.sequence or not _is_over(sent, source):
+                continue
+            if now - sent.over_at >= self._heartbeat_seconds:
+                lane.send_again(sent)
+            else:
+                sent.over_at = min(sent.over_at, now)
 
     def stopped(self) -> list[SeckillError]:
         return [each.stopped for each in self.lanes if each.stopped is not None]
@@ -147,22 +161,6 @@ class Gateway:
         sent = lane.messages[reply.number]
         what = "the owner of the partition could not read it: it runs another version or settings"
         lane.fail(sent, lambda _: StoreUnavailable(what))
-
-
-def _recover(lane: Lane, holding: Holding) -> None:
-    """Send again what is decided, as its owner shows, without a reply: that is lost.
-
-    The reply may still be on its way when it is first seen, so this is done the second time.
-    """
-    source = holding.source
-    for sent in list(lane.messages.values()):
-        if not sent.sequence:
-            continue
-        if not _is_over(sent, source):
-            continue
-        if sent.seen_over:
-            lane.send_again(sent)
-        sent.seen_over = True
 
 
 def _is_over(sent: Sent, source: Source) -> bool:

@@ -42,17 +42,17 @@ PUBLISH_SECONDS_MAX: Final = DUPLICATE_SECONDS / 2
 class Sent:
     """A message on its way. `sequence` is its place in that `life` of the stream, 0 until it is known.
 
-    `seen_over` once its owner showed it as decided while its reply was missing.
+    `over_at` is when its owner was first seen to show it as decided while its reply was missing.
     """
 
-    __slots__ = ("life", "number", "seen_over", "sequence", "slices")
+    __slots__ = ("life", "number", "over_at", "sequence", "slices")
 
     def __init__(self, number: int, slices: list[Slice], life: str) -> None:
         self.number = number
         self.slices = slices
         self.life = life
         self.sequence = 0
-        self.seen_over = False
+        self.over_at = math.inf
 
     @property
     def is_wanted(self) -> bool:
