@@ -74,7 +74,7 @@ async def assemble_node(parts: Parts, reader: EventReader, store: EventStore | N
     """Join the cluster; a gateway has no store to write to. Raises ConfigError, BrokerUnavailable,
     StoreUnavailable."""
     # A program that is no node needs no broker's client.
-    from engine.cluster.join import join_gateway, own_partitions
+    from engine.cluster.join import events_out, join_gateway, own_partitions
 
     settings, registry, clock = parts.settings, parts.registry, parts.clock
     query_side, opened = parts.query_side, parts.opened
@@ -82,7 +82,12 @@ async def assemble_node(parts: Parts, reader: EventReader, store: EventStore | N
     if store is not None:
         views = parts.places.get(ORDERS)
 
+        out = await events_out(node, settings.cluster, clock) if settings.cluster.events else None
+
         def follow(partition: int) -> None:
+            if out is not None:
+                published = out(query_side.subscribe(partition)).run()
+                query_side.start(published, f"events-{partition}", partition)
             for projection in _followed(parts):
                 query_side.start_projection(projection, [partition])
             if parts.kept.managers and views is not None:

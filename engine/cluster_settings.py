@@ -26,7 +26,8 @@ class ClusterSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     A gateway merges up to `message_commands_max` commands for one partition into a message, and waits
     `message_delay_ms_max` for company, 0 for none. Nodes show every `heartbeat_ms` that they live, and
     one that is silent for `dead_after_ms` loses its partitions. `events`: whether what was committed
-    is published for other systems.
+    is published for other systems; older messages of theirs than
+    `events_seconds_max` are removed, and beyond `events_bytes_max` the oldest, 0 is no limit.
     """
 
     servers: tuple[str, ...] = ()
@@ -45,6 +46,8 @@ class ClusterSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     heartbeat_ms: Annotated[int, Meta(ge=50, le=10_000)] = 500
     dead_after_ms: Annotated[int, Meta(ge=200, le=60_000)] = 3_000
     events: bool = True
+    events_seconds_max: Annotated[int, Meta(ge=0)] = 604_800
+    events_bytes_max: Annotated[int, Meta(ge=0)] = 10_000_000_000
 
 
 def check_cluster(cluster: ClusterSettings) -> None:

@@ -74,6 +74,8 @@ VALUES = {
     "cluster.heartbeat_ms": ("100", 100),
     "cluster.dead_after_ms": ("5_000", 5_000),
     "cluster.events": ("false", False),
+    "cluster.events_seconds_max": ("60", 60),
+    "cluster.events_bytes_max": ("0", 0),
 }
 """Every setting, a value in TOML other than its default, and what is read."""
 

@@ -132,6 +132,11 @@ class Broker:
         return cls(client, settings)
 
     @property
+    def client(self) -> Client:
+        """For who publishes something else over the same connection."""
+        return self._client
+
+    @property
     def is_connected(self) -> bool:
         return self._client.is_connected
 

@@ -10,7 +10,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 from engine.clock import Clock
-from engine.cluster.broker import Broker
+from engine.cluster.broker import CLIENT_ERRORS, Broker
+from engine.cluster.events_out import EventsOut
+from engine.cluster.events_stream import EventsStream
 from engine.cluster.gateway import Gateway
 from engine.cluster.membership import Members
 from engine.cluster.node import Node
@@ -18,6 +20,7 @@ from engine.cluster.owners import Owners
 from engine.cluster.places import PlacesOut
 from engine.cluster.rows import RowsIn, RowsOut
 from engine.cluster.wire import Wire
+from engine.cluster_settings import ClusterSettings
 from engine.config import Settings
 from engine.cqrs.aggregate import Registry
 from engine.cqrs.command_side.command_bus import partition_of
@@ -26,7 +29,8 @@ from engine.cqrs.command_side.partition_maker import Inline, PartitionMaker
 from engine.cqrs.command_side.refusal_counts import RefusalCounts
 from engine.cqrs.command_side.statistics import Counters, Statistics
 from engine.cqrs.event_store import EventReader, EventStore
-from engine.cqrs.query_side.subscription import Feed
+from engine.cqrs.query_side.subscription import Feed, Subscription
+from engine.errors import BrokerUnavailable
 
 
 def node_name(wanted: str) -> str:
@@ -64,6 +68,25 @@ async def join_gateway(
     await rows.start()
     node.run(rows.run(), "rows")
     return node, gateway
+
+
+async def events_out(
+    node: Node, settings: ClusterSettings, clock: Clock
+) -> Callable[[Subscription], EventsOut]:
+    """Make the stream of events; returns what publishes the events of one partition.
+
+    Raises ConfigError, BrokerUnavailable.
+    """
+    stream = EventsStream(
+        *(settings.prefix, settings.replicas),
+        *(settings.events_seconds_max, settings.events_bytes_max),
+    )
+    client = node.broker.client
+    try:
+        await stream.ensure(client.jetstream())
+    except CLIENT_ERRORS as error:
+        raise BrokerUnavailable(f"the stream of events cannot be made: {error!r}") from error
+    return lambda subscription: EventsOut(client, stream, subscription, clock)
 
 
 async def own_partitions(

@@ -64,12 +64,12 @@ class QuerySide:
         self._places = {each.name: (each, views) for each, views in places.items()}
         self._clock = clock
         self._feed = feed
-        self._subscriptions = [self._subscribe(number) for number in range(reader.partitions)]
+        self._subscriptions = [self.subscribe(number) for number in range(reader.partitions)]
         self._managers: dict[str, ReadStore] = {}
         self._tasks: dict[int | None, list[asyncio.Task[None]]] = {}
 
-    def _subscribe(self, partition: int) -> Subscription:
-        """One for each who follows the events, because it keeps a pace of its own."""
+    def subscribe(self, partition: int) -> Subscription:
+        """The events of a partition, for one who follows them: it keeps a pace of its own."""
         return Subscription(self._reader, self._codecs, partition, self._feed, self._clock)
 
     def start(
@@ -85,7 +85,7 @@ class QuerySide:
     ) -> None:
         """Follow the events with it, in every partition or in these."""
         for number in self._numbers(partitions):
-            projector = self._projector(projection.name, self._subscribe(number))
+            projector = self._projector(projection.name, self.subscribe(number))
             self.start(projector.run(), f"{projection.name}-{number}", number)
 
     def start_manager(
@@ -98,7 +98,7 @@ class QuerySide:
         """React to the events with it, in every partition or in these."""
         self.add_manager(manager, views)
         for number in self._numbers(partitions):
-            subscription = self._subscribe(number)
+            subscription = self.subscribe(number)
             loop = ManagerLoop(
                 manager, subscription, views, execute, len(self._subscriptions), self._clock
             )
