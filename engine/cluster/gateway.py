@@ -32,6 +32,12 @@ from engine.errors import PartitionLost, SeckillError, StoreUnavailable, StreamK
 logger = logging.getLogger(__name__)
 
 
+DRAIN_SECONDS_MAX: Final = 10.0
+"""How long closing waits for replies; who waits longer asks another gateway by the command's id."""
+
+LOOK_SECONDS: Final = 0.02
+
+
 class Gateway:
     """A CommandSidePort. `live_rows` are fed by the owners."""
 
@@ -140,7 +146,17 @@ class Gateway:
         """It cannot be told here, and only the owner may refuse."""
         return True
 
+    async def drain(self) -> None:
+        """Take no more, and wait for the replies to what was taken."""
+        self.bus.close()
+        give_up = self._clock.monotonic() + DRAIN_SECONDS_MAX
+        while any(each.queue_depth for each in self.lanes):
+            if self._clock.monotonic() >= give_up:
+                return
+            await self._clock.sleep(LOOK_SECONDS)
+
     async def close(self) -> None:
+        """Answer whoever still waits. Idempotent."""
         self.bus.close()
         await asyncio.gather(*(each.close() for each in self.lanes))
 

@@ -19,6 +19,7 @@ from engine.cqrs.command_side.mailbox import Fifo, Request, Slice
 from engine.cqrs.messages import Command, Outcome
 from engine.errors import (
     BrokerUnavailable,
+    EngineClosed,
     OutcomeUnknown,
     Overloaded,
     SeckillError,
@@ -217,12 +218,18 @@ class Lane:
         self._deadline.set(next_deadline(self.messages.values(), [self._queue]))
 
     async def close(self) -> None:
+        """Publish nothing more, and answer whoever still waits. Idempotent."""
         self._deadline.set(math.inf)
         if self._timer is not None:
             self._timer.cancel()
         for task in list(self._publishing):
             task.cancel()
         await asyncio.gather(*self._publishing, return_exceptions=True)
+        for sent in list(self.messages.values()):
+            self.fail(sent, lambda command: OutcomeUnknown(command.id))
+        for request, start, stop in self._queue.take(self._queue.depth):
+            closed = EngineClosed("the gateway is closed; the command was not executed")
+            request.answer(start, [closed] * (stop - start))
 
     def under_way(self, stream: StreamKey) -> Iterator[Command]:
         """Commands for one aggregate that wait here or for their reply, oldest first."""

@@ -23,7 +23,7 @@ from engine.cluster.owners import Owners
 from engine.cluster.replies import Replies
 from engine.cluster_settings import ClusterSettings
 from engine.cqrs.command_side.statistics import Statistics
-from engine.errors import BrokerUnavailable
+from engine.errors import BrokerUnavailable, ConfigError
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ class Node:
         self._clock = clock
         self._leaving = False
         self._news = asyncio.Event()
+        self._has_namesake = False
         self._is_to_show = False
         self._was_connected = True
         self._tasks: list[asyncio.Task[None]] = []
@@ -64,11 +65,15 @@ class Node:
         self._tasks.append(asyncio.create_task(work, name=name))
 
     async def start(self) -> None:
-        """Hear the others, then take part. Raises BrokerUnavailable."""
+        """Hear the others, then take part. Raises ConfigError when its name is taken, BrokerUnavailable."""
         await self.broker.listen(self.broker.subject("nodes", "*"), self._heard)
         await self._show(hello=True)
         self.run(self.replies.run(), "replies")
         await self._clock.sleep(HELLO_HEARTBEATS * self._heartbeat_seconds)
+        if self._has_namesake:
+            raise ConfigError(
+                f"another node that runs is called {self.name!r}; give each its own cluster.node"
+            )
         self.run(self._beat(), "heartbeat")
         if self.owners is not None:
             self.run(self._act(), "owners")
@@ -82,6 +87,9 @@ class Node:
         """Give back what is owned, say so, and leave. Idempotent."""
         if not self._leaving:
             self._leaving = True
+            if self.gateway is not None:
+                # While the partitions of this node still answer: they may be all there are.
+                await self.gateway.drain()
             if self.owners is not None:
                 # Whoever is best without this node takes over while it finishes what it has.
                 await self._try_to_show()
@@ -100,17 +108,19 @@ class Node:
         if heartbeat is None:
             logger.warning("a heartbeat of another version on %s", message.subject)
             return
+        if heartbeat.node == self.name:
+            if heartbeat.boot != self.boot and not heartbeat.leaving:
+                self._has_namesake = True
+                logger.error(
+                    "another process calls itself %s too: give each its own cluster.node", self.name
+                )
+            return
         self.members.heard(heartbeat)
         if self.gateway is not None:
             self.gateway.look()
-        if heartbeat.node != self.name:
-            if heartbeat.hello:
-                await self._try_to_show()
-            self._news.set()
-        elif heartbeat.boot != self.boot:
-            logger.error(
-                "another process calls itself %s too: give each its own cluster.node", self.name
-            )
+        if heartbeat.hello:
+            await self._try_to_show()
+        self._news.set()
 
     async def _beat(self) -> None:
         while True:
