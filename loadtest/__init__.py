@@ -9,8 +9,8 @@ Tuning                    tune_command, tune (what is tried), tune_runs, tune_se
                           drivers, http_driver, locust_driver; recommend
 A load that changes       changing_load
 Benchmarks                bench (the engine), bench_http (the service): http_load, http_processes
-A cluster                 cluster_demo: cluster_processes (all of it), cluster_sale (its buyers),
-                          cluster_report
+A cluster                 cluster_demo: cluster_processes (all of it; serve_process is one),
+                          cluster_sale (its buyers), cluster_report
 Results                   results, reading; intervals and latency; machine
 What is made of them      compare_command: entries, comparing, likeness; report: report_page and
                           report_run, report_tune, report_strategies; plots, tune_page

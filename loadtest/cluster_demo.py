@@ -30,7 +30,7 @@ from engine.inventory.history import HistoryWriter, read_history
 from engine.runtime import audit_store, tune_garbage_collector
 from engine.terminal import interruptible, print_json
 from loadtest.bench import PIPE_COLUMNS
-from loadtest.cluster_processes import ClusterProcesses, ServeProcess
+from loadtest.cluster_processes import ClusterProcesses
 from loadtest.cluster_report import (
     ClusterRun,
     gateway_figures,
@@ -47,6 +47,7 @@ from loadtest.cluster_sale import ClusterCrowd, SaleLoad
 from loadtest.machine import Machine, describe_machine, source_commit
 from loadtest.places import check_directory, default_directory, made_directory
 from loadtest.reconcile import Check
+from loadtest.serve_process import ServeProcess
 from loadtest.settings import describe_settings
 from loadtest.simulate import summarise_audit
 
@@ -293,7 +294,9 @@ def cluster_demo(
     Exit code 0: proven, and its partitions sold again within 10 seconds. 1: not so. 2: a process or a
     folder is missing. 130: stopped by Ctrl-C.
     """
-    directory = (out or default_directory()).absolute()
+    out = out or default_directory()
+    # The processes have working directories of their own.
+    directory = out.absolute()
     load = SaleLoad(skus=(), buyers=buyers, per_second=per_second, seed=seed)
     demo = Demo(directory=directory, before_seconds=seconds, after_seconds=seconds, load=load)
     errors = Console(stderr=True, soft_wrap=True)
@@ -314,7 +317,7 @@ def cluster_demo(
         # A table squeezed into the 80 columns of a pipe cannot be read.
         console = Console() if sys.stdout.isatty() else Console(width=PIPE_COLUMNS)
         print_run(console, outcome.run, outcome.report, outcome.check, outcome.samples)
-    errors.print(f"written: {directory}/run.json and README.md", markup=False, highlight=False)
+    errors.print(f"written: {out}/run.json and README.md", markup=False, highlight=False)
     if not outcome.run.ok:
         raise typer.Exit(1)
 

@@ -8,207 +8,25 @@ pauses and kills what it likes.
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from http.client import HTTPConnection, HTTPException
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
-
-from engine.auth_settings import DEFAULT_ADMIN_SECRET
-from engine.config import ENVIRONMENT_PREFIX, SEPARATOR, Settings, load_settings
+from engine.config import Settings, load_settings
 from engine.testing.mariadb_server import MariadbServer
 from engine.testing.nats_server import NatsCluster
-from engine.testing.ports import HeldPort
-from loadtest.http_processes import ROOT, SERVER, STOP_SECONDS_MAX
-from loadtest.shop_client import ShopClient
+from loadtest.serve_process import START_SECONDS_MAX, NotStarted, ServeProcess, environment
 
-START_SECONDS_MAX: Final = 60.0
-POLL_SECONDS: Final = 0.05
-ASK_SECONDS_MAX: Final = 5.0
-LOG_BYTES_SHOWN: Final = 2_000
+STARTS_MAX: Final = 3
 
 CONFIG_FILE: Final = "cluster.toml"
 DATABASE: Final = "seckill"
-LOOPBACK: Final = "127.0.0.1"
 
 Say = Callable[[str], None]
 """Told what is done next."""
-
-
-class NotStarted(RuntimeError):
-    """A process ended, or was not ready in time. The message has the end of its log."""
-
-
-class Served(msgspec.Struct):
-    """A partition that takes commands, and the node that owns it."""
-
-    partition: int
-    owner: str
-
-
-class Readiness(msgspec.Struct):
-    """What a process says at /readyz, as far as it is of interest here."""
-
-    ready: bool
-    partitions: int
-    served: list[Served]
-    reason: str = ""
-
-
-class ServeProcess:
-    """`seckill serve` in a process of its own; started again, it keeps its ports and its name.
-
-    `settings` are dotted keys on top of those of `config`. It ends with the program that started it,
-    even when that is killed.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        directory: Path,
-        config: Path,
-        role: str | None,
-        settings: Mapping[str, object] | None = None,
-    ) -> None:
-        self.name = name
-        self._ports = HeldPort(), HeldPort()
-        self.log = directory / f"{name}.log"
-        self._directory = directory
-        self._arguments = ["serve", *(["--role", role] if role else []), "--config", str(config)]
-        self._settings = {
-            "service.log_format": "json",
-            **(settings or {}),
-            "service.port": self._ports[0].number,
-            "service.admin_port": self._ports[1].number,
-        }
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"http://{LOOPBACK}:{self._ports[0].number}"
-
-    @property
-    def admin_url(self) -> str:
-        return f"http://{LOOPBACK}:{self._ports[1].number}"
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None, f"{self.name} is not running"
-        return self._process.pid
-
-    @property
-    def running(self) -> bool:
-        """Whether it was started and has not ended; also while it is paused."""
-        return self._process is not None and self._process.poll() is None
-
-    @property
-    def shop(self) -> ShopClient:
-        """The operator's requests to this process."""
-        return ShopClient(self.url, self.admin_url, DEFAULT_ADMIN_SECRET)
-
-    def start(self) -> None:
-        """Start it, and do not wait until it is ready."""
-        assert not self.running, f"{self.name} is running"
-        self._forget()
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", SERVER, *self._arguments],
-                cwd=self._directory,
-                env=_environment(self._settings),
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                # Ctrl-C is for who started it, who ends it then.
-                start_new_session=True,
-            )
-
-    def wait_ready(self, seconds_max: float = START_SECONDS_MAX) -> Readiness:
-        """Ask until it is ready. Raises NotStarted."""
-        return self.wait_until(lambda found: found.ready, "is not ready", seconds_max)
-
-    def wait_until(
-        self, good: Callable[[Readiness], bool], otherwise: str, seconds_max: float
-    ) -> Readiness:
-        """Ask until what it says is `good`. Raises NotStarted, which tells what is so `otherwise`."""
-        for _ in self._polls(seconds_max):
-            found = self.readiness()
-            if found is not None and good(found):
-                return found
-        raise NotStarted(f"{self.name} {otherwise}:\n{self.log_tail()}")
-
-    def readiness(self) -> Readiness | None:
-        """What it says of itself, None when it does not answer."""
-        connection = HTTPConnection(LOOPBACK, self._ports[1].number, timeout=ASK_SECONDS_MAX)
-        try:
-            connection.request("GET", "/readyz")
-            return msgspec.json.decode(connection.getresponse().read(), type=Readiness)
-        except (OSError, HTTPException, msgspec.DecodeError):
-            return None
-        finally:
-            connection.close()
-
-    def close(self) -> None:
-        """Kill it and give its ports back; it is not started again."""
-        self.kill()
-        for each in self._ports:
-            each.release()
-
-    def kill(self) -> None:
-        """End it as a power failure would: kill -9. Returns when it is gone."""
-        self._end(signal.SIGKILL)
-
-    def terminate(self) -> int:
-        """Let it answer who is there and close, and return its exit code; killed after a time."""
-        return self._end(signal.SIGTERM)
-
-    def pause(self) -> None:
-        """Stop it where it is: SIGSTOP."""
-        os.kill(self.pid, signal.SIGSTOP)
-
-    def resume(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
-
-    def log_tail(self) -> str:
-        with suppress(OSError):
-            return self.log.read_text(encoding="utf-8", errors="replace")[-LOG_BYTES_SHOWN:]
-        return ""
-
-    def _polls(self, seconds_max: float) -> Iterator[None]:
-        """Turns while the process lives. Raises NotStarted when it ends."""
-        process = self._process
-        assert process is not None, f"{self.name} was not started"
-        for _ in range(int(seconds_max / POLL_SECONDS)):
-            yield
-            with suppress(subprocess.TimeoutExpired):
-                code = process.wait(POLL_SECONDS)
-                raise NotStarted(f"{self.name} ended with {code}:\n{self.log_tail()}")
-
-    def _end(self, number: signal.Signals) -> int:
-        process = self._process
-        if process is None:
-            return 0
-        if process.poll() is None:
-            process.send_signal(number)
-            # Paused, it would take no other signal than SIGKILL.
-            process.send_signal(signal.SIGCONT)
-            try:
-                process.wait(STOP_SECONDS_MAX)
-            except subprocess.TimeoutExpired:
-                process.kill()
-        code = process.wait()
-        self._forget()
-        return code
-
-    def _forget(self) -> None:
-        process, self._process = self._process, None
-        if process is not None and process.stdin is not None:
-            process.stdin.close()
 
 
 class ClusterProcesses:
@@ -259,7 +77,7 @@ class ClusterProcesses:
         for each in self.nodes:
             each.start()
         for each in self.nodes:
-            each.wait_ready()
+            _supervise(each)
         self.wait_served()
 
     def wait_served(self, seconds_max: float = START_SECONDS_MAX) -> None:
@@ -294,13 +112,16 @@ class ClusterProcesses:
         done = subprocess.run(
             [sys.executable, "-c", "from engine.cli import main; main()", *arguments],
             cwd=self.directory,
-            env=_environment({}),
+            env=environment({}),
             capture_output=True,
             text=True,
             check=False,
         )
         if done.returncode:
-            raise NotStarted(f"seckill {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
+            raise NotStarted(
+                f"seckill {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}",
+                done.returncode,
+            )
         return done.stdout
 
     def owners(self) -> dict[int, str]:
@@ -352,20 +173,25 @@ def cluster_processes(directory: Path, **sizes: Any) -> Iterator[ClusterProcesse
         cluster.close()
 
 
+def _supervise(node: ServeProcess) -> None:
+    """Wait until it is ready, and start it again if need be, as whatever supervises it would.
+
+    One that finds a busy broker too slow ends with 1. Wrong settings end it with 2, for good. Raises
+    NotStarted.
+    """
+    for left in reversed(range(STARTS_MAX)):
+        try:
+            node.wait_ready()
+            return
+        except NotStarted as error:
+            if error.code != 1 or not left:
+                raise
+            node.start()
+
+
 def _made(directory: Path) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     return directory
-
-
-def _environment(settings: Mapping[str, object]) -> dict[str, str]:
-    """What a process gets: `settings`, and none of those that this program has itself."""
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(ENVIRONMENT_PREFIX)}
-    given = {
-        f"{ENVIRONMENT_PREFIX}{key.replace('.', SEPARATOR).upper()}": str(value)
-        for key, value in settings.items()
-    }
-    # The source may not be installed.
-    return {**inherited, **given, "PYTHONPATH": str(ROOT)}
 
 
 def _toml(settings: Mapping[str, object]) -> str:

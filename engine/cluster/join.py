@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import re
 import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from typing import Final
 
 from engine.clock import Clock
 from engine.cluster.broker import CLIENT_ERRORS, Broker
@@ -32,6 +34,12 @@ from engine.cqrs.event_store import EventReader, EventStore
 from engine.cqrs.query_side.subscription import Feed, Subscription
 from engine.errors import BrokerUnavailable
 
+logger = logging.getLogger(__name__)
+
+START_TRIES_MAX: Final = 10
+AGAIN_SECONDS: Final = 1.0
+"""A node that starts with its brokers waits for them, for some 40 seconds with the time of each try."""
+
 
 def node_name(wanted: str) -> str:
     """The name of this node: `wanted`, or one made of the host's."""
@@ -54,7 +62,7 @@ async def join_gateway(
     name = node_name(cluster.node)
     broker = await Broker.connect(cluster, name)
     opened.push_async_callback(broker.close)
-    await broker.ensure_commands()
+    await _patiently(broker.ensure_commands, clock)
     members = Members(cluster.dead_after_ms / 1_000, clock)
     live_rows = LiveRows()
     gateway = Gateway(
@@ -70,6 +78,17 @@ async def join_gateway(
     return node, gateway
 
 
+async def _patiently(call: Callable[[], Awaitable[None]], clock: Clock) -> None:
+    """Brokers that have just started may still be choosing who leads. Raises what `call` raises."""
+    for _ in range(START_TRIES_MAX):
+        try:
+            return await call()
+        except BrokerUnavailable as error:
+            logger.info("the brokers are not ready: %s", error)
+            await clock.sleep(AGAIN_SECONDS)
+    return await call()
+
+
 async def events_out(
     node: Node, settings: ClusterSettings, clock: Clock
 ) -> Callable[[Subscription], EventsOut]:
@@ -82,10 +101,14 @@ async def events_out(
         *(settings.events_seconds_max, settings.events_bytes_max),
     )
     client = node.broker.client
-    try:
-        await stream.ensure(client.jetstream())
-    except CLIENT_ERRORS as error:
-        raise BrokerUnavailable(f"the stream of events cannot be made: {error!r}") from error
+
+    async def ensure() -> None:
+        try:
+            await stream.ensure(client.jetstream())
+        except CLIENT_ERRORS as error:
+            raise BrokerUnavailable(f"the stream of events cannot be made: {error!r}") from error
+
+    await _patiently(ensure, clock)
     return lambda subscription: EventsOut(client, stream, subscription, clock)
 
 

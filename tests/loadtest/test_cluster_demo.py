@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 from engine.cqrs.command_side.command_bus import partition_of
 from engine.inventory.audit_report import AuditReport
 from loadtest.cluster_demo import SCARCE, Demo, Outcome, app, skus_for
-from loadtest.cluster_processes import NotStarted
 from loadtest.cluster_report import ClusterRun
 from loadtest.reconcile import Check
+from loadtest.serve_process import NotStarted
 from tests.architecture.source_tree import ROOT
 from tests.loadtest.test_cluster_report import a_run, figures, sale
 from tests.servers import need, need_nats

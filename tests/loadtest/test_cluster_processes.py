@@ -10,11 +10,11 @@ import pytest
 from engine.config import load_settings
 from loadtest.cluster_processes import (
     DATABASE,
-    NotStarted,
-    ServeProcess,
+    _supervise,
     _toml,
     cluster_processes,
 )
+from loadtest.serve_process import NotStarted, ServeProcess
 from tests.servers import need, need_nats
 
 
@@ -62,7 +62,7 @@ def test_a_paused_process_answers_nothing_until_it_goes_on(
     process.start()
     process.wait_ready()
     process.pause()
-    monkeypatch.setattr("loadtest.cluster_processes.ASK_SECONDS_MAX", 0.1)
+    monkeypatch.setattr("loadtest.serve_process.ASK_SECONDS_MAX", 0.1)
     assert process.readiness() is None
     assert process.running
     process.resume()
@@ -84,6 +84,26 @@ def test_what_does_not_start_says_why(tmp_path: Path, config: Path) -> None:
     with pytest.raises(NotStarted, match=r"node-1 ended with 2:\n.*the store URL must be"):
         process.wait_ready()
     process.close()
+
+
+@pytest.mark.parametrize(("codes", "starts"), [([1, None], 2), ([2], 1), ([1, 1, 1], 3)])
+def test_a_process_is_started_again_unless_its_settings_are_wrong(
+    process: ServeProcess, monkeypatch: pytest.MonkeyPatch, codes: list[int | None], starts: int
+) -> None:
+    started, given = ["first"], iter(codes)
+
+    def wait_ready() -> None:
+        if (code := next(given)) is not None:
+            raise NotStarted("it ended", code)
+
+    monkeypatch.setattr(process, "wait_ready", wait_ready)
+    monkeypatch.setattr(process, "start", lambda: started.append("again"))
+    if codes[-1] is None:
+        _supervise(process)
+    else:
+        with pytest.raises(NotStarted):
+            _supervise(process)
+    assert len(started) == starts
 
 
 def test_what_is_not_ready_in_time_is_told(process: ServeProcess) -> None:
