@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import urllib.request
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
 
@@ -31,6 +30,7 @@ from nats.js.api import (
     StreamInfo,
 )
 
+from engine.cluster.durability import check_durability
 from engine.cluster_settings import ClusterSettings
 from engine.errors import BrokerUnavailable, ConfigError
 
@@ -57,6 +57,12 @@ PENDING_BYTES_MAX: Final = 1 << 28
 
 CLIENT_ERRORS: Final = (nats.errors.Error, TimeoutError, OSError, ValueError)
 """What the client raises when the broker cannot be reached or does not do it."""
+
+CLIENT_ERRORS_ALONE: Final = (nats.errors.Error, OSError, BrokerUnavailable)
+"""Those that come of the broker wherever they are met."""
+
+AUTHORIZATION: Final = "authorization violation"
+"""The broker's words for a login that it refuses."""
 
 FULL: Final = frozenset({10047, 10077})
 """The broker's codes for a stream or a disk that has no room: nothing was stored."""
@@ -91,11 +97,22 @@ class Broker:
         Raises BrokerUnavailable when none answers, ConfigError when one refuses the login, or its
         JetStream could lose what it acknowledged and `settings.durability` is strict.
         """
-        refused: list[Exception] = []
+        refused: Exception | None = None
+        is_joined = False
 
         async def note(error: Exception) -> None:
-            refused.append(error)
-            logger.debug("broker: %r", error)
+            nonlocal refused
+            if isinstance(error, nats.errors.SlowConsumerError):
+                logger.warning("messages of %s are dropped: %s", error.subject, error)
+            elif isinstance(error, CLIENT_ERRORS_ALONE):
+                refused = error
+                logger.debug("broker: %r", error)
+                if not is_joined and AUTHORIZATION in str(error).lower():
+                    # The client would try again for ever.
+                    raise nats.errors.AuthorizationError from error
+            else:
+                # Raised by who was to take a message in: the client goes on with the next one.
+                logger.error("a message was not taken in", exc_info=error)
 
         async def lost() -> None:
             if not client.is_closed:
@@ -122,13 +139,18 @@ class Broker:
                     user_credentials=settings.credentials or None,
                 )
         except nats.errors.AuthorizationError as error:
-            raise ConfigError(f"cluster.servers: the broker refused the login: {error}") from error
+            with contextlib.suppress(Exception):
+                await client.close()
+            raise ConfigError(
+                f"cluster.servers: the broker refused the login: {refused}"
+            ) from error
         except CLIENT_ERRORS as error:
             with contextlib.suppress(Exception):
                 await client.close()
             raise BrokerUnavailable(
-                f"no broker of cluster.servers answers: {refused[-1] if refused else error!r}"
+                f"no broker of cluster.servers answers: {refused or error!r}"
             ) from error
+        is_joined = True
         return cls(client, settings)
 
     @property
@@ -154,18 +176,7 @@ class Broker:
 
         Raises ConfigError for one that is made otherwise, BrokerUnavailable.
         """
-        settings = self._settings
-        wanted = StreamConfig(
-            name=self.stream,
-            subjects=[self.subject("commands", "*")],
-            storage=StorageType.FILE,
-            retention=RetentionPolicy.LIMITS,
-            discard=DiscardPolicy.NEW,
-            max_age=MESSAGE_AGE_SECONDS_MAX,
-            max_bytes=settings.stream_bytes_max,
-            num_replicas=settings.replicas,
-            duplicate_window=DUPLICATE_SECONDS,
-        )
+        wanted = self._wanted()
         found = await self._find_stream()
         if found is None:
             await self._try(self._js.add_stream(wanted))
@@ -182,12 +193,30 @@ class Broker:
         ):
             await self._try(self._js.update_stream(wanted))
 
+    def _wanted(self) -> StreamConfig:
+        settings = self._settings
+        return StreamConfig(
+            name=self.stream,
+            subjects=[self.subject("commands", "*")],
+            storage=StorageType.FILE,
+            retention=RetentionPolicy.LIMITS,
+            discard=DiscardPolicy.NEW,
+            max_age=MESSAGE_AGE_SECONDS_MAX,
+            max_bytes=settings.stream_bytes_max,
+            num_replicas=settings.replicas,
+            duplicate_window=DUPLICATE_SECONDS,
+        )
+
     async def life(self) -> StreamLife:
         """Which life of the stream of commands this is, as its leader says.
 
-        Raises BrokerUnavailable, also when there is no such stream.
+        One that is gone, with the broker's disks or by somebody's hand, is made anew: what was in it
+        is sent again by who waits for it. Raises BrokerUnavailable.
         """
-        info = await self._try(self._js.stream_info(self.stream))
+        info = await self._find_stream()
+        if info is None:
+            logger.error("the stream %s is gone; it is made anew", self.stream)
+            info = await self._try(self._js.add_stream(self._wanted()))
         # Made anew it has another time; nothing else of it would tell.
         return StreamLife(f"{self.stream} {info.created}", info.state.last_seq)
 
@@ -333,39 +362,6 @@ class PullConsumer:
                 f"message {self._number} of the consumer is missing: got {sequence.consumer}"
             )
         return sequence.stream, message.data
-
-
-async def check_durability(settings: ClusterSettings) -> None:
-    """Raises ConfigError when a broker could lose with its power what it acknowledged.
-
-    A stream that lost its newest messages gives their sequences to others, which an owner would take
-    for decided. Asked of the brokers' monitoring; with `relaxed` it only warns.
-    """
-    wrong = [] if settings.monitor_urls else ["cluster.monitor_urls names no broker to look at"]
-    for url in settings.monitor_urls:
-        try:
-            found = await asyncio.to_thread(_read_json, f"{url.rstrip('/')}/varz")
-        except (OSError, ValueError) as error:
-            # It may be the one that is down today; the others are asked as well.
-            logger.warning("the monitoring of a broker cannot be read: %s: %s", url, error)
-            continue
-        config = found.get("jetstream", {}).get("config")
-        if not config:
-            wrong.append(f"the broker at {url} has no JetStream")
-        elif not config.get("sync_always"):
-            wrong.append(f"the broker at {url} syncs its disk every two minutes or so")
-    if not wrong:
-        return
-    remedy = "set `sync_interval: always` in the jetstream block of every broker"
-    if settings.durability == "strict":
-        raise ConfigError(f'{"; ".join(wrong)}: {remedy}, or cluster.durability = "relaxed"')
-    logger.warning("%s; %s", "; ".join(wrong), remedy)
-
-
-def _read_json(url: str) -> dict[str, Any]:
-    with urllib.request.urlopen(url, timeout=REQUEST_SECONDS_MAX) as reply:  # noqa: S310 -- of settings
-        found: dict[str, Any] = json.load(reply)
-        return found
 
 
 def _unavailable(error: BaseException) -> BrokerUnavailable:

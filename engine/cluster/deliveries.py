@@ -52,8 +52,9 @@ class Deliveries:
         self._nudge = nudge
         self._received = source.done
         self._open: dict[int, Delivery] = {}
-        self._marking: list[Delivery] = []
+        self._marking: list[Delivery] | None = None
         self._untold = 0
+        self._is_anew = False
 
     @property
     def source(self) -> Source:
@@ -65,18 +66,38 @@ class Deliveries:
         """Messages that are not below the mark yet."""
         return len(self._open)
 
+    def is_cut(self, life: str, last_sequence: int) -> bool:
+        """Whether a stream that ends there has lost what was read from it before."""
+        return life == self._base.stream and last_sequence < self._newest
+
     def begin(self, life: str, last_sequence: int) -> int:
-        """Read from that life of the stream, which ends at `last_sequence`; returns the first to read."""
+        """Read from that life of the stream, which ends at `last_sequence`; returns the first to read.
+
+        The end must be asked for after everything that is known of the stream, by whoever owned the
+        partition before as well: what lies beyond it is taken for lost, and its numbers for those of
+        other messages, which are yet to come.
+        """
         if life != self._base.stream:
-            self._forget(Source(life))
-        elif last_sequence < self._received:
+            self._forget(Source(life), 0)
+        elif last_sequence < self._newest:
             logger.error(
-                "the broker lost messages %d..%d of %s; nothing that was answered is lost, but look at "
-                "its sync_interval",
-                *(last_sequence + 1, self._received, life),
+                "the broker lost messages up to %d of %s, which ends at %d; nothing that was answered is "
+                "lost, but look at its sync_interval",
+                *(self._newest, life, last_sequence),
             )
-            self._forget(Source(life, last_sequence))
+            base = self._base
+            ahead = tuple(
+                (first, min(last, last_sequence))
+                for first, last in base.ahead
+                if first <= last_sequence
+            )
+            self._forget(Source(life, min(base.done, last_sequence), ahead), last_sequence)
         return self._received + 1
+
+    @property
+    def _newest(self) -> int:
+        """The newest message that is known to have been in the stream."""
+        return max(self._received, *(last for _, last in self._base.ahead), self._base.done)
 
     def receive(self, sequence: int) -> bool:
         """Note that a message was read; false when it was decided or read before."""
@@ -108,7 +129,7 @@ class Deliveries:
 
     @property
     def is_due(self) -> bool:
-        return self._untold > 0
+        return self._untold > 0 or self._is_anew
 
     def mark(self, batches: Sequence[Batch]) -> Source | None:
         taken: Counter[Request] = Counter()
@@ -134,13 +155,23 @@ class Deliveries:
                 runs.append((sequence, sequence))
             is_run = True
         self._marking = ended
-        done = self._received if first_open is None else first_open - 1
-        mark = Source(self._base.stream, done, _merge(runs, self._base.ahead, done))
-        return None if mark == self._durable else mark
+        mark = _source(
+            self._base.stream,
+            self._received if first_open is None else first_open - 1,
+            [*runs, *self._base.ahead],
+        )
+        # A stream that lost its end may have come as far again, with other messages.
+        return None if mark == self._durable and not (ended or self._is_anew) else mark
 
     def stored(self, source: Source) -> None:
-        self._durable = self._base = source
-        marked, self._marking = self._marking, []
+        self._durable = source
+        marked, self._marking = self._marking, None
+        if marked is None:
+            # Meanwhile it was begun anew: the mark is of sequences that mean something else now.
+            return
+        self._base = source
+        self._received = max(self._received, source.done)
+        self._is_anew = False
         for delivery in marked:
             self._cover(delivery)
         for sequence in [each for each in self._open if each <= source.done]:
@@ -154,24 +185,26 @@ class Deliveries:
             self._untold -= 1
             delivery.tell()
 
-    def _forget(self, source: Source) -> None:
-        """Begin anew: nothing that is open comes again, so none of it needs a mark."""
-        self._base, self._received = source, source.done
-        for delivery in self._open.values():
-            self._cover(delivery)
-        self._open.clear()
+    def _forget(self, source: Source, end: int) -> None:
+        """Begin anew behind `end`: what is open there does not come again, so it needs no mark.
+
+        That is stored soon, lest the next owner takes what comes there now for decided.
+        """
+        self._base, self._received = source, min(self._received, end)
+        self._marking, self._is_anew = None, True
+        self._nudge()
+        for sequence in [each for each in self._open if each > end]:
+            self._cover(self._open.pop(sequence))
 
 
-def _merge(
-    runs: list[tuple[int, int]], before: Sequence[tuple[int, int]], done: int
-) -> tuple[tuple[int, int], ...]:
-    """The ranges above `done` of both, in order, those that touch as one."""
-    found: list[tuple[int, int]] = []
-    for first, last in sorted([*runs, *before]):
-        if last <= done:
-            continue
-        if found and first <= found[-1][1] + 1:
-            found[-1] = (found[-1][0], max(found[-1][1], last))
+def _source(stream: str, done: int, ranges: Sequence[tuple[int, int]]) -> Source:
+    """The source with `ranges` done beside what is up to `done`, in normal form."""
+    ahead: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if first <= done + 1:
+            done = max(done, last)
+        elif ahead and first <= ahead[-1][1] + 1:
+            ahead[-1] = (ahead[-1][0], max(ahead[-1][1], last))
         else:
-            found.append((max(first, done + 1), last))
-    return tuple(found)
+            ahead.append((first, last))
+    return Source(stream, done, tuple(ahead))

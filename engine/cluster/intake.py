@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final
 
 from engine.clock import Clock
-from engine.cluster.broker import Broker
+from engine.cluster.broker import Broker, StreamLife
 from engine.cluster.deliveries import Deliveries, Delivery
 from engine.cluster.wire import CommandMessage, Wire, WireError
 from engine.cqrs.aggregate import Registry
@@ -32,6 +32,10 @@ UNDER_WAY_MAX: Final = 256
 AGAIN_SECONDS_MIN: Final = 0.1
 AGAIN_SECONDS_MAX: Final = 2.0
 FULL_SECONDS: Final = 0.002
+
+CUT_ASKED_TIMES: Final = 3
+CUT_SECONDS: Final = 1.0
+"""A stream that has lost its end is believed when it says so for so long."""
 
 Reply = Callable[[str, bytes], None]
 """Send bytes to an inbox, some time."""
@@ -70,7 +74,7 @@ class Intake:
         wait = AGAIN_SECONDS_MIN
         while True:
             try:
-                life = await self._broker.life()
+                life = await find_end(self._broker, self._deliveries, self._clock)
                 first = self._deliveries.begin(life.name, life.last)
                 consumer = await self._broker.consume(self._number, first)
                 try:
@@ -174,6 +178,21 @@ class Intake:
             )
             outcomes = [next(of_stream[stream]) for stream in streams]
         self._reply(message.inbox, self._wire.encode_outcomes(message.number, outcomes))
+
+
+async def find_end(broker: Broker, deliveries: Deliveries, clock: Clock) -> StreamLife:
+    """Where the stream ends now. Raises BrokerUnavailable.
+
+    A broker that led it until a moment ago, and was stopped meanwhile, may say where it ended then. Who
+    believes that executes again what buyers were told was refused.
+    """
+    life = await broker.life()
+    for _ in range(CUT_ASKED_TIMES):
+        if not deliveries.is_cut(life.name, life.last):
+            break
+        await clock.sleep(CUT_SECONDS)
+        life = await broker.life()
+    return life
 
 
 def _nobody_waits() -> None:

@@ -10,7 +10,7 @@ from typing import Final
 from engine.clock import Clock
 from engine.cluster.broker import Broker
 from engine.cluster.deliveries import Deliveries
-from engine.cluster.intake import Intake, Reply
+from engine.cluster.intake import Intake, Reply, find_end
 from engine.cluster.membership import Holding
 from engine.cluster.wire import Wire
 from engine.cqrs.aggregate import Registry
@@ -59,7 +59,7 @@ class Owner:
         Raises BrokerUnavailable and StoreError: then nobody was disturbed, or it is tried again.
         """
         # Who cannot reach the leader of the stream could read no commands, and disturbs nobody.
-        life = await broker.life()
+        await broker.life()
         made: list[Deliveries] = []
 
         def source_from(lease: Lease) -> CommandSource:
@@ -67,6 +67,8 @@ class Owner:
             return made[0]
 
         owned = await maker.acquire(number, source_from)
+        # Asked after the last of what an owner before may have decided: until now it could go on.
+        life = await find_end(broker, made[0], clock)
         made[0].begin(life.name, life.last)
         await prepare(number)
         return cls(number, owned, made[0], broker, clock)
