@@ -65,6 +65,18 @@ REFUSALS: Final = frozenset({10071, 10164, 10201})
 """Codes of the broker: another message is the last one, or a message id is there already."""
 
 
+class _Wait(Exception):
+    """Nothing can be published for now."""
+
+
+class _Refused(Exception):
+    """The broker stored nothing: this publisher's idea of the stream is an old one."""
+
+
+EXPECTED: Final = (NatsError, StoreError, ConfigError, OSError, MessageTooLong, _Wait)
+"""What may go wrong; anything else is logged with its traceback."""
+
+
 class EventsOutStatistics(msgspec.Struct, frozen=True):
     """What one publisher has done."""
 
@@ -93,14 +105,6 @@ class _Head(msgspec.Struct, frozen=True):
 
     position: int
     sequence: int
-
-
-class _Wait(Exception):
-    """Nothing can be published for now."""
-
-
-class _Refused(Exception):
-    """The broker stored nothing: this publisher's idea of the stream is an old one."""
 
 
 class EventsOut:
@@ -147,17 +151,18 @@ class EventsOut:
                 self._refusals += 1
                 logger.info("events of partition %d: %s", self._partition, error)
                 await self._pause()
-            except (NatsError, StoreError, ConfigError, OSError, MessageTooLong, _Wait) as error:
-                self._complain(str(error) or type(error).__name__)
-                await self._pause()
             except Exception as error:
-                logger.exception("events of partition %d", self._partition)
-                self._complain(repr(error))
+                self._complain(error)
                 await self._pause()
 
-    def _complain(self, trouble: str) -> None:
+    def _complain(self, error: Exception) -> None:
+        trouble = str(error) or type(error).__name__
         if trouble != self._trouble:
-            logger.warning("events of partition %d wait: %s", self._partition, trouble)
+            logger.warning(
+                "events of partition %d wait: %s",
+                *(self._partition, trouble),
+                exc_info=None if isinstance(error, EXPECTED) else error,
+            )
         self._trouble = trouble
 
     async def _pause(self) -> None:
@@ -235,7 +240,6 @@ class EventsOut:
     async def _follow(self, head: _Head) -> None:
         """Publish what comes. Returns when it is time to look at the stream again."""
         looked_at = saved_at = self._clock.monotonic()
-        self._trouble = ""
         while True:
             _end_if_cancelled()
             page = await self._subscription.wait_once(head.position, MESSAGES_MAX)
@@ -243,6 +247,8 @@ class EventsOut:
                 head = await self._publish(head, commits, messages)
                 self._well()
                 looked_at = self._clock.monotonic()
+            if not page:
+                self._well()
             now = self._clock.monotonic()
             if head.position > self._saved.position and (
                 not page or now - saved_at >= SAVE_SECONDS
@@ -250,7 +256,6 @@ class EventsOut:
                 await self._save(head)
                 saved_at = now
             elif now - looked_at >= CHECK_SECONDS:
-                self._well()
                 return
 
     async def _publish(

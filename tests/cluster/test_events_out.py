@@ -17,7 +17,7 @@ from nats.js.errors import APIError
 
 from engine.cluster.events_out import MESSAGES_MAX, EventsOut
 from engine.cqrs.event_store import StoredCommit
-from engine.testing.nats_proxy import nats_proxy
+from engine.testing.nats_proxy import NatsProxy, nats_proxy
 from engine.testing.nats_server import NatsServer, nats_server
 from tests.cluster.outlet import Outlet, headers, outlet, stop
 from tests.gate.waiting import real_seconds
@@ -31,6 +31,13 @@ DUPLICATE_SECONDS = 0.1
 async def shop(nats: NatsServer) -> AsyncIterator[Outlet]:
     async with outlet(nats.url) as shop:
         yield shop
+
+
+@pytest_asyncio.fixture
+async def proxy(nats: NatsServer) -> AsyncIterator[NatsProxy]:
+    """Asked for before `shop`, so that nobody is connected when it goes."""
+    async with nats_proxy(nats.port) as proxy:
+        yield proxy
 
 
 @pytest_asyncio.fixture
@@ -151,29 +158,28 @@ async def test_a_broker_that_lost_its_disks_gets_everything_again_without_a_new_
 
 @pytest.mark.parametrize("sold", [1, 5])
 async def test_what_a_replaced_publisher_sends_late_is_refused(
-    shop: Outlet, nats: NatsServer, sold: int
+    proxy: NatsProxy, shop: Outlet, sold: int
 ) -> None:
     """Later than the broker knows message ids: only the expected sequence is left to refuse it."""
     js = shop.client.jetstream()
     config = (await js.stream_info(shop.stream.name)).config
     await js.update_stream(config.evolve(duplicate_window=DUPLICATE_SECONDS))
-    async with nats_proxy(nats.port) as proxy:
-        old = await shop.started(proxy.url)
-        await shop.sell(3)
-        await shop.until_published(3)
-        await shop.until(lambda: old.statistics().position == 3)
-        proxy.hold("to_server")
-        await shop.sell(sold)
-        await shop.until(lambda: old.statistics().position == 3)
-        new = await shop.started()
-        await shop.until_published(3 + sold)
-        await shop.sell(1)
-        await shop.until_published(4 + sold)
-        await real_seconds(2 * DUPLICATE_SECONDS)
-        proxy.release()
-        await shop.until(lambda: old.statistics().position == 4 + sold)
-        assert old.statistics().messages == 3
-        assert new.statistics().messages == sold + 1
+    old = await shop.started(proxy.url)
+    await shop.sell(3)
+    await shop.until_published(3)
+    await shop.until(lambda: old.statistics().position == 3)
+    proxy.hold("to_server")
+    await shop.sell(sold)
+    await shop.until(lambda: old.statistics().position == 3)
+    new = await shop.started()
+    await shop.until_published(3 + sold)
+    await shop.sell(1)
+    await shop.until_published(4 + sold)
+    await real_seconds(2 * DUPLICATE_SECONDS)
+    proxy.release()
+    await shop.until(lambda: old.statistics().position == 4 + sold)
+    assert old.statistics().messages == 3
+    assert new.statistics().messages == sold + 1
     assert await shop.positions() == up_to(4 + sold)
 
 
@@ -188,17 +194,16 @@ async def test_two_at_once_publish_everything_once(shop: Outlet) -> None:
 
 
 @pytest.mark.parametrize("sold", [1, 5])
-async def test_a_lost_pub_ack_repeats_nothing(shop: Outlet, nats: NatsServer, sold: int) -> None:
-    async with nats_proxy(nats.port) as proxy:
-        publisher = await shop.started(proxy.url)
-        await shop.sell(2)
-        await shop.until(lambda: publisher.statistics().position == 2)
-        proxy.lose_acks(stream=shop.stream.name)
-        await shop.sell(sold)
-        await shop.until(lambda: publisher.statistics().position == 2 + sold)
-        await shop.sell(1)
-        await shop.until(lambda: publisher.statistics().position == 3 + sold)
-        assert proxy.acks_lost == 1
+async def test_a_lost_pub_ack_repeats_nothing(proxy: NatsProxy, shop: Outlet, sold: int) -> None:
+    publisher = await shop.started(proxy.url)
+    await shop.sell(2)
+    await shop.until(lambda: publisher.statistics().position == 2)
+    proxy.lose_acks(stream=shop.stream.name)
+    await shop.sell(sold)
+    await shop.until(lambda: publisher.statistics().position == 2 + sold)
+    await shop.sell(1)
+    await shop.until(lambda: publisher.statistics().position == 3 + sold)
+    assert proxy.acks_lost == 1
     assert await shop.positions() == up_to(3 + sold)
 
 
@@ -289,6 +294,22 @@ async def test_a_stream_that_was_deleted_is_filled_again_although_the_bucket_is_
     assert await shop.positions() == up_to(5)
 
 
+async def test_what_the_bucket_says_of_a_stream_that_is_gone_counts_for_nothing(
+    shop: Outlet,
+) -> None:
+    await shop.sell(5)
+    task = shop.start(await shop.publisher())
+    await until_saved(shop, 5)
+    await stop(task)
+    await shop.client.jetstream().delete_stream(shop.stream.name)
+    await shop.sell(9, partition=1, sku="B")
+    await shop.started(partition=1)
+    await shop.until_published(9, partition=1)
+    await shop.started()
+    await shop.until_published(5)
+    assert await shop.positions() == up_to(5)
+
+
 async def test_a_message_of_somebody_else_stops_nothing(shop: Outlet) -> None:
     publisher = await shop.started()
     await shop.sell(3)
@@ -340,6 +361,28 @@ async def test_a_cancellation_that_the_client_swallows_ends_it_all_the_same(
     await shop.until(task.done)
     assert task.cancelled()
     assert publisher.statistics().messages == 1
+
+
+async def test_what_nobody_thought_of_is_logged_once_and_tried_again(
+    shop: Outlet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    publisher = await shop.publisher()
+    failures = [ZeroDivisionError("how odd") for _ in range(3)]
+    publish = publisher._js.publish
+
+    async def fail(*args: Any, **kwargs: Any) -> PubAck:
+        if failures:
+            raise failures.pop()
+        return await publish(*args, **kwargs)
+
+    monkeypatch.setattr(publisher._js, "publish", fail)
+    await shop.sell(2)
+    shop.start(publisher)
+    await shop.until_published(2)
+    assert await shop.positions() == up_to(2)
+    assert [each.message for each in caplog.records if each.exc_info] == [
+        "events of partition 0 wait: how odd"
+    ]
 
 
 async def until_saved(shop: Outlet, position: int) -> None:
