@@ -22,6 +22,10 @@ CREATE TABLE IF NOT EXISTS partitions (
     -- In a cluster, how far the commands that came over the broker are decided, as JSON: the stream's
     -- life, the sequence up to which all are, and ranges of later ones.
     source       TEXT   NOT NULL,
+    -- Of several databases, the name of the one where this partition lives: nobody acquires it in
+    -- another. Empty where there is one. While it is moved: '>TARGET' in the one that it leaves,
+    -- '<SOURCE TOKEN' in the one that receives it.
+    place        VARCHAR(64) NOT NULL DEFAULT '',
     PRIMARY KEY (partition_id)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 

@@ -10,14 +10,15 @@ from typing import NamedTuple
 from engine.clock import Clock
 from engine.config import Mode, QuerySideSettings, Settings
 from engine.cqrs.aggregate import Registry
-from engine.cqrs.command_side.command_bus import CommandBus, partition_of
+from engine.cqrs.command_side.command_bus import CommandBus
 from engine.cqrs.command_side.command_side import CommandSide
 from engine.cqrs.command_side.partition_maker import Inline
 from engine.cqrs.command_side.refusal_counts import STREAMS_MAX, RefusalCounts
 from engine.cqrs.event_store import EventReader, EventStore
+from engine.cqrs.partitioning import partition_of
 from engine.cqrs.query_side.projection import Projection
 from engine.cqrs.query_side.query_side import QuerySide
-from engine.cqrs.query_side.read_model import ReadStore
+from engine.cqrs.query_side.read_model import ReadStore, by_database
 from engine.cqrs.query_side.subscription import Feed
 from engine.engine import Engine
 from engine.inventory.checkout import CHECKOUT
@@ -144,6 +145,7 @@ def _give_back_holds(
     parts: Parts, bus: CommandBus, is_mine: Callable[[str], bool] = lambda _: True
 ) -> None:
     at_once = min(HOLDS_AT_ONCE, parts.settings.queue.depth_max)
-    views = parts.places[ORDERS]
-    expiry = HoldExpiry(views, bus.execute_many, parts.clock, at_once, is_mine)
-    parts.query_side.start(expiry.run(), "hold-expiry")
+    # What is due in one database does not wait for another that is down.
+    for number, views in enumerate(by_database(parts.places[ORDERS])):
+        expiry = HoldExpiry(views, bus.execute_many, parts.clock, at_once, is_mine)
+        parts.query_side.start(expiry.run(), f"hold-expiry-{number}")

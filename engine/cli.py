@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 import typer
 
 from engine.cli_lab import lab
-from engine.cli_read_models import StoreToRead, letters, project
+from engine.cli_partitions import partitions
+from engine.cli_read_models import StoreToRead, letters, project, urls_to_read
 from engine.errors import (
     ConfigError,
     InvalidCommand,
@@ -65,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 app.add_typer(lab)
 app.add_typer(project, name="project")
 app.add_typer(letters, name="dead-letters")
+app.add_typer(partitions, name="partitions")
 
 
 @app.callback(invoke_without_command=True)
@@ -83,25 +85,26 @@ def root(
 @app.command()
 def init(
     store_url: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--store-url",
             metavar="URL",
-            help="mysql://user:password@host:port/database, or sqlite:PATH.",
+            help="mysql://user:password@host:port/database, once for each of several; or sqlite:PATH.",
         ),
     ] = None,
     config: options.Config = None,
 ) -> None:
     """Make a store ready: its tables, triggers and view. Done twice, it changes nothing.
 
-    A MySQL or MariaDB store is initialised once before it is sold from, by a user who may create
+    Several databases share the partitions; one that is added later has none until some are moved to it. A MySQL or MariaDB store is initialised once before it is sold from, by a user who may create
     tables, triggers and views; the database itself must exist. A SQLite file needs no init.
     The number of partitions (store.partitions of the config) is fixed from then on.
     """
     from engine.config import load_settings
     from engine.runtime import initialise_store
+    from engine.store_settings import store_keys
 
-    settings = load_settings(config, {} if store_url is None else {"store.url": store_url})
+    settings = load_settings(config, store_keys(store_url))
     info = interruptible(lambda: run_async(initialise_store(settings)))
     with printing() as console:
         console.print(
@@ -115,11 +118,11 @@ def init(
 def serve(
     config: options.Config = None,
     store_url: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="URL",
-            help="sqlite:PATH, mysql://user:password@host:port/database or memory: (lost at exit). "
-            "Default sqlite:seckill.db.",
+            help="sqlite:PATH, mysql://user:password@host:port/database (once for each of several) or "
+            "memory: (lost at exit). Default sqlite:seckill.db.",
         ),
     ] = None,
     host: Annotated[
@@ -167,7 +170,8 @@ def serve(
 
 @app.command()
 def audit(
-    store_url: StoreToRead,
+    store_url: StoreToRead = None,
+    config: options.Config = None,
     history: Annotated[
         Path | None,
         typer.Option(
@@ -183,7 +187,8 @@ def audit(
     2: the store or the history cannot be read.
     """
     try:
-        report = interruptible(lambda: run_async(_audit(store_url, history)))
+        urls = urls_to_read(store_url, config)
+        report = interruptible(lambda: run_async(_audit(urls, history)))
     except StoreUnavailable as error:
         # 1 would say that the proof failed.
         _exit(2, f"error: {error}")
@@ -201,15 +206,17 @@ def audit(
 
 @app.command()
 def inspect(
-    store_url: StoreToRead,
     sku: Annotated[str | None, typer.Argument(help="One SKU, with its last events.")] = None,
+    store_url: StoreToRead = None,
+    config: options.Config = None,
     last: Annotated[
         int, typer.Option(min=1, max=10_000, metavar="N", help="Events of the SKU to show.")
     ] = 5,
     as_json: AsJson = False,
 ) -> None:
     """Show what a store holds: stock, streams, versions, positions."""
-    view = interruptible(lambda: run_async(_view(store_url, sku, last)))
+    urls = urls_to_read(store_url, config)
+    view = interruptible(lambda: run_async(_view(urls, sku, last)))
     with printing() as console:
         if as_json:
             print_json(view)
@@ -219,18 +226,18 @@ def inspect(
             print_view(console, view, ROWS_SHOWN_MAX)
 
 
-async def _audit(store_url: str, history: Path | None) -> AuditReport:
+async def _audit(urls: tuple[str, ...], history: Path | None) -> AuditReport:
     from engine.inventory.history import read_history
     from engine.runtime import audit_store
 
-    return await audit_store(store_url, read_history(history) if history is not None else None)
+    return await audit_store(urls, read_history(history) if history is not None else None)
 
 
-async def _view(store_url: str, sku: str | None, last: int) -> StoreView | SkuView:
+async def _view(urls: tuple[str, ...], sku: str | None, last: int) -> StoreView | SkuView:
     from engine.inspection import view_sku, view_store
     from engine.runtime import open_reader
 
-    reader = await open_reader(store_url)
+    reader = await open_reader(urls)
     try:
         return await view_store(reader) if sku is None else await view_sku(reader, sku, last)
     finally:

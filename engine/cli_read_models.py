@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 StoreToRead = Annotated[
-    str,
+    list[str] | None,
     typer.Option(
         "--store-url",
         metavar="URL",
-        help="The store to read, sqlite:PATH or mysql://user:password@host:port/database. "
-        "An engine may be writing to it.",
+        help="The store to read, sqlite:PATH or mysql://user:password@host:port/database; once for "
+        "each of several databases. Else the one of --config. An engine may be writing to it.",
     ),
 ]
 
@@ -37,7 +37,7 @@ HasLetters = Annotated[str, typer.Argument(metavar="NAME", help="orders, sales o
 
 
 @project.command("status")
-def project_status(store_url: StoreToRead, config: options.Config = None) -> None:
+def project_status(store_url: StoreToRead = None, config: options.Config = None) -> None:
     """Show how far each read model is behind the events."""
     rows = _ask(store_url, config, lambda queries: queries.lag())
     with printing() as console:
@@ -51,14 +51,18 @@ def project_status(store_url: StoreToRead, config: options.Config = None) -> Non
 
 
 @project.command("rebuild")
-def project_rebuild(name: ReadModel, store_url: StoreToRead, config: options.Config = None) -> None:
+def project_rebuild(
+    name: ReadModel, store_url: StoreToRead = None, config: options.Config = None
+) -> None:
     """Build a read model from all events beside the live one, then swap. The sale goes on."""
     _ask(store_url, config, lambda queries: queries.rebuild(name))
     typer.echo(f"{name} was built anew")
 
 
 @letters.command("list")
-def letters_list(name: HasLetters, store_url: StoreToRead, config: options.Config = None) -> None:
+def letters_list(
+    name: HasLetters, store_url: StoreToRead = None, config: options.Config = None
+) -> None:
     """Show the commits that wait, and why; one without a reason waits behind another."""
     found = _ask(store_url, config, lambda queries: queries.dead_letters(name))
     for each in found:
@@ -68,7 +72,9 @@ def letters_list(name: HasLetters, store_url: StoreToRead, config: options.Confi
 
 
 @letters.command("retry")
-def letters_retry(name: HasLetters, store_url: StoreToRead, config: options.Config = None) -> None:
+def letters_retry(
+    name: HasLetters, store_url: StoreToRead = None, config: options.Config = None
+) -> None:
     """Take the dead letters in, once their cause is mended. Exit code 1 when some are left.
 
     Those of checkout are taken up by the engine that runs, or by the next one: exit code 0."""
@@ -76,14 +82,30 @@ def letters_retry(name: HasLetters, store_url: StoreToRead, config: options.Conf
 
 
 @letters.command("skip")
-def letters_skip(name: HasLetters, store_url: StoreToRead, config: options.Config = None) -> None:
+def letters_skip(
+    name: HasLetters, store_url: StoreToRead = None, config: options.Config = None
+) -> None:
     """Give up the first dead letter of each SKU or order and take in what waits behind it.
 
     That of checkout must have a reason; what waits is taken up as with retry."""
     _settle(name, store_url, config, skip=True)
 
 
-def _settle(name: str, store_url: str, config: Path | None, *, skip: bool) -> None:
+def urls_to_read(store_url: Sequence[str] | None, config: Path | None) -> tuple[str, ...]:
+    """The URLs of the store that flags or a config file name; one of the two must.
+
+    Raises ConfigError for a config, exits with 2 when there is neither.
+    """
+    if store_url:
+        return tuple(store_url)
+    if config is None:
+        raise typer.BadParameter("give --store-url, or --config with a store in it")
+    from engine.config import load_settings
+
+    return load_settings(config).store.places
+
+
+def _settle(name: str, store_url: Sequence[str] | None, config: Path | None, *, skip: bool) -> None:
     from engine.inventory.checkout import CHECKOUT
 
     left = _ask(store_url, config, lambda queries: queries.retry_dead_letters(name, skip=skip))
@@ -96,13 +118,16 @@ def _settle(name: str, store_url: str, config: Path | None, *, skip: bool) -> No
 
 
 def _ask(
-    store_url: str, config: Path | None, question: Callable[[Queries], Coroutine[Any, Any, T]]
+    store_url: Sequence[str] | None,
+    config: Path | None,
+    question: Callable[[Queries], Coroutine[Any, Any, T]],
 ) -> T:
     """Ask the read models of a store, which are fed as the settings say."""
     from engine.config import load_settings
     from engine.runtime import open_queries
+    from engine.store_settings import store_keys
 
-    settings = load_settings(config, {"store.url": store_url})
+    settings = load_settings(config, store_keys(urls_to_read(store_url, config)))
 
     async def ask() -> T:
         async with open_queries(settings) as queries:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 import tomllib
 import typing
 from collections.abc import Mapping
@@ -22,34 +21,12 @@ from msgspec import Meta
 from engine.auth_settings import AuthSettings, check_secrets
 from engine.cluster_settings import ClusterSettings, check_cluster
 from engine.errors import ConfigError
+from engine.store_settings import URL, URLS, StoreSettings, check_urls, merge
 
 ENVIRONMENT_PREFIX = "SECKILL_"
 SEPARATOR = "__"
 
 Count = Annotated[int, Meta(ge=1)]
-
-
-class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the events are kept.
-
-    `url`: `memory:` (lost at exit, for tests), `sqlite:PATH` or
-    `mysql://user:password@host:port/database`. `partitions` is fixed when the store is initialised.
-    One SQLite file has one writer, so more partitions only split its batches; the default is 1.
-    `durability`: `strict` refuses a MySQL or MariaDB server that could lose an acknowledged order
-    with its power, `relaxed` takes it; SQLite is always strict.
-    """
-
-    url: str = "sqlite:seckill.db"
-    partitions: Annotated[int, Meta(ge=1, le=1024)] = 1
-    durability: Literal["strict", "relaxed"] = "strict"
-
-    def __repr__(self) -> str:
-        # A URL may hold a password.
-        url = re.sub(r"//.*@", "//...@", self.url)
-        return (
-            f"StoreSettings(url={url!r}, partitions={self.partitions!r}, "
-            f"durability={self.durability!r})"
-        )
 
 
 class BatchSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -189,7 +166,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 COMMAND_SIDE_ONLY: Final = QuerySideSettings("off", "off", managers=False, refusals_every_seconds=0)
 """For measuring the command side alone, and for other aggregates than the sale's."""
 
-SECRET_KEYS: Final = ("store.url", "gate.url", "cluster.servers")
+SECRET_KEYS: Final = (URL, URLS, "gate.url", "cluster.servers")
 """Never shown: a URL may hold a password."""
 
 COMMAND_SIDE_KEYS: Final = {
@@ -218,9 +195,9 @@ def load_settings(
     """
     merged: dict[str, object] = {}
     if path is not None:
-        merged |= _flatten(_read_toml(Path(path)), str(path))
-    merged |= _from_environment(os.environ if environ is None else environ)
-    merged |= dict(overrides or {})
+        merged = merge(merged, _flatten(_read_toml(Path(path)), str(path)))
+    merged = merge(merged, _from_environment(os.environ if environ is None else environ))
+    merged = merge(merged, dict(overrides or {}))
     for key in merged:
         _check_key(key)
     tree: dict[str, dict[str, object]] = {}
@@ -231,7 +208,7 @@ def load_settings(
         settings = msgspec.convert(tree, Settings)
     except msgspec.ValidationError as error:
         where = str(error)
-        key = _name_key(where)
+        key = _name_key(where).split("[")[0]
         shown = key in merged and key not in SECRET_KEYS and not key.startswith("auth.")
         got = f"; got {merged[key]!r}" if shown else ""
         what = where.split(" - at ")[0]
@@ -258,6 +235,7 @@ def flatten(settings: Settings) -> dict[str, Any]:
 
 
 def _check_relations(settings: Settings) -> Settings:
+    check_urls(settings.store.urls, URLS)
     if settings.batch.size_max > settings.queue.depth_max:
         raise ConfigError(
             "batch.size_max must not be above queue.depth_max: a batch could never fill "
@@ -372,12 +350,19 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, object]:
         section = _check_key(key, f" (from the environment variable {variable})")
         name = key.split(".")[1]
         field = next(f for f in msgspec.structs.fields(section) if f.name == name)
-        value = text.split(",") if typing.get_origin(field.type) is tuple else text
         try:
+            value = _split(text) if typing.get_origin(field.type) is tuple else text
             found[key] = msgspec.convert(value, field.type, strict=False)
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, msgspec.DecodeError) as error:
             raise ConfigError(f"environment variable {variable}: {error}") from None
     return found
+
+
+def _split(text: str) -> object:
+    """A list in the environment: JSON, or words with commas between them."""
+    if text.lstrip().startswith("["):
+        return msgspec.json.decode(text)
+    return [each for word in text.split(",") if (each := word.strip())]
 
 
 def _check_key(key: str, origin: str = "") -> type:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gc
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 from engine.assembly import Parts, assemble_alone, assemble_node, modes
 from engine.clock import Clock, SystemClock
@@ -36,6 +37,13 @@ from engine.inventory.sale import sale_registry
 from engine.inventory.sales_table import SALES
 from engine.inventory.stock import STOCK
 from engine.queries import Queries
+from engine.store_settings import check_urls
+
+if TYPE_CHECKING:
+    from engine.stores.mysql_url import MysqlAddress
+
+StoreUrl: TypeAlias = str | Sequence[str]
+"""One URL, or those of several databases."""
 
 
 @asynccontextmanager
@@ -58,11 +66,11 @@ async def open_engine(
     async with AsyncExitStack() as opened:
         is_gateway = bool(settings.cluster.servers) and settings.cluster.role == "gateway"
         store = None if is_gateway else await _open_store(settings, registry, clock)
-        reader = await open_reader(settings.store.url) if store is None else store
+        reader = await open_reader(settings.store.places) if store is None else store
         opened.push_async_callback(reader.close)
         # Only a sale has these read models; other aggregates bring their own.
         kept = settings.query_side if STOCK.name in registry.types else COMMAND_SIDE_ONLY
-        places = await _open_places(kept, settings.store.url, opened)
+        places = await _open_places(kept, settings.store.places, opened)
         for projection, views in places.items():
             # Here, not in a projector that nobody looks at: tables of another version must be rebuilt.
             await views.prepare(projection.name, projection.tables, reader.partitions)
@@ -98,40 +106,47 @@ async def open_gate(
             await gate.close()
 
 
-async def open_reader(store_url: str) -> EventReader:
+async def open_reader(store_url: StoreUrl) -> EventReader:
     """Open a store for reading only; an engine may be writing to it meanwhile.
 
     Raises ConfigError for a missing store, a foreign one or a `memory:` URL, SchemaMismatch and
     StoreUnavailable.
     """
-    kind, path = _parse_url(store_url, readable=True)
+    url, *others = urls_of(store_url)
+    if others:
+        from engine.stores.spread import SpreadReader
+
+        return await SpreadReader.open(_addresses([url, *others]))
+    kind, path = _parse_url(url, readable=True)
     if kind == "mysql":
         from engine.stores.mysql import MysqlReader
         from engine.stores.mysql_url import parse_mysql_url
 
-        return await MysqlReader.open(parse_mysql_url(store_url))
+        return await MysqlReader.open(parse_mysql_url(url))
     from engine.stores.sqlite import SqliteReader
 
     return await SqliteReader.open(path)
 
 
 @asynccontextmanager
-async def open_read_models(store_url: str) -> AsyncIterator[tuple[ReadModelSnapshot, ...]]:
-    """Look at the read models of a store as they are now; it may have none, or two places of them.
+async def open_read_models(store_url: StoreUrl) -> AsyncIterator[tuple[ReadModelSnapshot, ...]]:
+    """Look at the read models of a store as they are now; it may have none, or several places of them.
 
     An engine may be feeding them meanwhile. Nothing is made or changed. Raises ConfigError for a
     `memory:` URL or a wrong user, StoreUnavailable.
     """
-    kind, path = _parse_url(store_url, readable=True)
+    urls = urls_of(store_url)
+    kind, path = _parse_url(urls[0], readable=True)
     found: list[ReadModelSnapshot | None] = []
     async with AsyncExitStack() as opened:
         if kind == "mysql":
             from engine.stores.mysql_snapshot import MysqlSnapshot
-            from engine.stores.mysql_url import parse_mysql_url
 
-            found.append(await MysqlSnapshot.open(parse_mysql_url(store_url)))
-            if found[0] is not None:
-                opened.push_async_callback(found[0].close)
+            for address in _addresses(urls):
+                snapshot: ReadModelSnapshot | None = await MysqlSnapshot.open(address)
+                if snapshot is not None:
+                    opened.push_async_callback(snapshot.close)
+                found.append(snapshot)
         else:
             from engine.stores.sqlite_snapshot import SqliteSnapshot
             from engine.stores.sqlite_views import views_path
@@ -144,7 +159,7 @@ async def open_read_models(store_url: str) -> AsyncIterator[tuple[ReadModelSnaps
         yield tuple(each for each in found if each is not None)
 
 
-async def audit_store(store_url: str, history: History | None = None) -> AuditReport:
+async def audit_store(store_url: StoreUrl, history: History | None = None) -> AuditReport:
     """Audit a store and its read models, with the client's `history`; an engine may be writing to it.
 
     Raises what `open_reader` and `open_read_models` raise.
@@ -164,9 +179,9 @@ async def open_queries(settings: Settings) -> AsyncIterator[Queries]:
     Raises what `open_reader` raises.
     """
     async with AsyncExitStack() as opened:
-        reader = await open_reader(settings.store.url)
+        reader = await open_reader(settings.store.places)
         opened.push_async_callback(reader.close)
-        places = await _open_places(settings.query_side, settings.store.url, opened)
+        places = await _open_places(settings.query_side, settings.store.places, opened)
         query_side = QuerySide(reader, sale_registry(), places, Feed(), SystemClock())
         if settings.query_side.managers:
             query_side.add_manager(CHECKOUT, places[ORDERS])
@@ -179,23 +194,51 @@ async def initialise_store(settings: Settings, registry: Registry | None = None)
     Raises ConfigError, SchemaMismatch, StoreLocked and StoreUnavailable.
     """
     registry = registry or sale_registry()
-    kind, _ = _parse_url(settings.store.url, readable=True)
+    kind, _ = _parse_url(settings.store.places[0], readable=True)
     if kind == "mysql":
         from engine.stores.layout import Layout
+        from engine.stores.mysql_places import initialise_several
         from engine.stores.mysql_schema import initialise
-        from engine.stores.mysql_url import parse_mysql_url
 
         layout = Layout(settings.store.partitions, registry.tables)
         strict = settings.store.durability == "strict"
-        await initialise(parse_mysql_url(settings.store.url), layout, strict=strict)
+        address, *others = _addresses(settings.store.places)
+        if others:
+            await initialise_several([address, *others], layout, strict=strict)
+        else:
+            await initialise(address, layout, strict=strict)
         async with AsyncExitStack() as opened:
-            places = await _open_places(settings.query_side, settings.store.url, opened)
+            places = await _open_places(settings.query_side, settings.store.places, opened)
             for projection, views in places.items():
                 tables = projection.tables
                 await views.prepare(projection.name, tables, settings.store.partitions)
     store = await _open_store(settings, registry, SystemClock())
     await store.close()
     return store.info
+
+
+async def move_partition(
+    store_url: StoreUrl, partition: int, to: str, report: Callable[[str, int, int], None]
+) -> str:
+    """Move a partition to another of the store's databases, and say in a sentence what was done.
+
+    `report(step, done, total)` is called as it goes on. Raises ConfigError for one that is not there,
+    SchemaMismatch, StoreUnavailable.
+    """
+    urls = urls_of(store_url)
+    if len(urls) == 1:
+        raise ConfigError("a store of one database has nowhere to move a partition to")
+    from engine.stores.move import move_partition as move
+
+    return await move(_addresses(urls), partition, to, report)
+
+
+def urls_of(store_url: StoreUrl) -> tuple[str, ...]:
+    """A store's URLs. Raises ConfigError when there is none, or one of several is no MySQL URL."""
+    urls = (store_url,) if isinstance(store_url, str) else tuple(store_url)
+    if not urls:
+        raise ConfigError("no store URL was given")
+    return urls if len(urls) == 1 else check_urls(urls, "a store's URLs")
 
 
 def tune_garbage_collector() -> None:
@@ -212,7 +255,7 @@ def tune_garbage_collector() -> None:
 
 
 async def _open_places(
-    settings: QuerySideSettings, url: str, opened: AsyncExitStack
+    settings: QuerySideSettings, urls: Sequence[str], opened: AsyncExitStack
 ) -> dict[Projection, ReadStore]:
     """Open the stores of the read models that are kept; each is made there when it is new."""
     by_name = modes(settings)
@@ -224,13 +267,18 @@ async def _open_places(
             continue
         inline = mode == "inline"
         if inline not in stores:
-            stores[inline] = await _open_views(url, inline=inline)
+            stores[inline] = await _open_views(urls, inline=inline)
             opened.push_async_callback(stores[inline].close)
         places[projection] = stores[inline]
     return places
 
 
-async def _open_views(url: str, *, inline: bool) -> ReadStore:
+async def _open_views(urls: Sequence[str], *, inline: bool) -> ReadStore:
+    url, *others = urls
+    if others:
+        from engine.stores.spread_views import SpreadViews
+
+        return await SpreadViews.open(_addresses(urls))
     kind, path = _parse_url(url)
     if kind == "mysql":
         from engine.stores.mysql_url import parse_mysql_url
@@ -247,7 +295,18 @@ async def _open_views(url: str, *, inline: bool) -> ReadStore:
 async def _open_store(settings: Settings, registry: Registry, clock: Clock) -> EventStore:
     # Drivers are imported only when a store of their kind is opened.
     store = settings.store
-    kind, path = _parse_url(store.url)
+    url, *others = store.places
+    if others:
+        from engine.stores.spread import SpreadStore
+
+        return await SpreadStore.open(
+            _addresses(store.places),
+            partitions=store.partitions,
+            tables=registry.tables,
+            strict=store.durability == "strict",
+            clock=clock,
+        )
+    kind, path = _parse_url(url)
     if kind == "memory":
         from engine.stores.memory import MemoryStore
 
@@ -257,7 +316,7 @@ async def _open_store(settings: Settings, registry: Registry, clock: Clock) -> E
         from engine.stores.mysql_url import parse_mysql_url
 
         return await MysqlStore.open(
-            parse_mysql_url(store.url),
+            parse_mysql_url(url),
             partitions=store.partitions,
             tables=registry.tables,
             strict=store.durability == "strict",
@@ -291,6 +350,12 @@ async def _open_gate(settings: GateSettings, clock: Clock) -> Gate | None:
 
         connect = partial(RedisPyConnection.open, address)
     return await RedisGate.open(connect, str(address), settings, clock)
+
+
+def _addresses(urls: Sequence[str]) -> list[MysqlAddress]:
+    from engine.stores.mysql_url import parse_mysql_url
+
+    return [parse_mysql_url(each) for each in urls]
 
 
 def _parse_url(url: str, *, readable: bool = False) -> tuple[str, str]:

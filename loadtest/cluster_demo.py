@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from engine.clock import Clock, SystemClock
-from engine.cqrs.command_side.command_bus import partition_of
 from engine.cqrs.event_store import StoreInfo
+from engine.cqrs.partitioning import partition_of
 from engine.errors import SeckillError
 from engine.event_loop import run_async
 from engine.inventory.audit import AuditReport
@@ -139,7 +139,7 @@ def run_demo(demo: Demo, cluster: ClusterProcesses, step: Step) -> Outcome:
             writer.close()
         step("audit")
         cluster.terminate_nodes()
-        report = run_async(audit_store(settings.store.url, read_history(history)))
+        report = run_async(audit_store(settings.store.places, read_history(history)))
     finally:
         cluster.close()
     times = (killed.killed_at, killed.dead_at, stopped_at)

@@ -9,9 +9,10 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from engine.config import Settings, StoreSettings
+from engine.config import Settings
 from engine.errors import ConfigError
 from engine.inventory.history import read_history
+from engine.store_settings import StoreSettings
 from loadtest.results import RUN_FILE
 
 STORE_FILE = "sale.db"
@@ -70,6 +71,8 @@ def choose_store_url(flag: str | None, config: Path | None, found: Settings, out
     """
     if flag is not None:
         return flag
+    if found.store.urls:
+        raise ConfigError("this measures a store of one database: give store.url or --store-url")
     if found.store.url != StoreSettings().url or (config is not None and _names_url(config)):
         return found.store.url
     return f"sqlite:{out / STORE_FILE}"

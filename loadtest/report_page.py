@@ -63,7 +63,8 @@ def changed_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in settings.items()
-        if not (name in defaults and value == defaults[name]) and not name.endswith(".url")
+        if not (name in defaults and value == defaults[name])
+        and not name.endswith((".url", ".urls"))
     }
 
 

@@ -14,7 +14,15 @@ from blockbuster import BlockingError, blockbuster_ctx
 from hypothesis import settings
 
 import engine
-from tests.servers import mariadb, mariadb_url, nats, own_nats, own_nats_cluster, redis_url
+from tests.servers import (
+    mariadb,
+    mariadb_url,
+    nats,
+    own_nats,
+    own_nats_cluster,
+    redis_url,
+    two_databases,
+)
 from tests.shell import shell
 
 __all__ = [
@@ -25,6 +33,7 @@ __all__ = [
     "own_nats_cluster",
     "redis_url",
     "shell",
+    "two_databases",
 ]
 
 # Examples are not timed: the machine is shared. A build server runs the same examples every time,

@@ -13,6 +13,7 @@ from typing import NoReturn
 
 import pytest
 
+from engine.stores.mysql_url import MysqlAddress, parse_mysql_url
 from engine.testing.mariadb_server import MariadbServer, find_program, mariadb_server
 from engine.testing.nats_server import (
     NatsCluster,
@@ -52,6 +53,15 @@ def mariadb_url(mariadb: MariadbServer) -> str:
     name = f"test_{next(_NUMBERS)}"
     mariadb.execute(f"CREATE DATABASE {name}")
     return mariadb.url(name)
+
+
+@pytest.fixture
+def two_databases(mariadb: MariadbServer) -> list[MysqlAddress]:
+    """Two new, empty databases on the shared server."""
+    names = [f"test_{next(_NUMBERS)}" for _ in range(2)]
+    for name in names:
+        mariadb.execute(f"CREATE DATABASE {name}")
+    return [parse_mysql_url(mariadb.url(name)) for name in names]
 
 
 @pytest.fixture(scope="session")

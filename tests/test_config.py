@@ -16,6 +16,10 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 
 VALUES = {
     "store.url": ("'memory:'", "memory:"),
+    "store.urls": (
+        '["mysql://u@a/s", "mysql://u@b/s"]',
+        ("mysql://u@a/s", "mysql://u@b/s"),
+    ),
     "store.partitions": ("3", 3),
     "store.durability": ("'relaxed'", "relaxed"),
     "batch.size_max": ("50", 50),

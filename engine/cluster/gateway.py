@@ -21,12 +21,13 @@ from engine.cluster.totals import Totals
 from engine.cluster.wire import Wire, WireError
 from engine.config import Settings
 from engine.cqrs.aggregate import Registry
-from engine.cqrs.command_side.command_bus import CommandBus, partition_of
+from engine.cqrs.command_side.command_bus import CommandBus
 from engine.cqrs.command_side.live_rows import LiveRows
 from engine.cqrs.command_side.port import ServedPartition
 from engine.cqrs.command_side.statistics import Counters, Statistics
 from engine.cqrs.event_store import Source
 from engine.cqrs.messages import Command
+from engine.cqrs.partitioning import partition_of
 from engine.errors import PartitionLost, SeckillError, StoreUnavailable, StreamKey
 
 logger = logging.getLogger(__name__)

@@ -13,10 +13,10 @@ from engine.cluster.broker import Broker, StreamLife
 from engine.cluster.deliveries import Deliveries, Delivery
 from engine.cluster.wire import CommandMessage, Wire, WireError
 from engine.cqrs.aggregate import Registry
-from engine.cqrs.command_side.command_bus import partition_of
 from engine.cqrs.command_side.mailbox import Request
 from engine.cqrs.command_side.partition import Partition
 from engine.cqrs.messages import Command, Outcome
+from engine.cqrs.partitioning import partition_of
 from engine.errors import BrokerUnavailable, StreamKey
 
 logger = logging.getLogger(__name__)

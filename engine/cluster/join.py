@@ -25,12 +25,12 @@ from engine.cluster.wire import Wire
 from engine.cluster_settings import ClusterSettings
 from engine.config import Settings
 from engine.cqrs.aggregate import Registry
-from engine.cqrs.command_side.command_bus import partition_of
 from engine.cqrs.command_side.live_rows import LiveRows
 from engine.cqrs.command_side.partition_maker import Inline, PartitionMaker
 from engine.cqrs.command_side.refusal_counts import RefusalCounts
 from engine.cqrs.command_side.statistics import Counters, Statistics
 from engine.cqrs.event_store import EventReader, EventStore
+from engine.cqrs.partitioning import partition_of
 from engine.cqrs.query_side.subscription import Feed, Subscription
 from engine.errors import BrokerUnavailable
 
@@ -135,7 +135,7 @@ async def own_partitions(
 
     async def prepare(number: int) -> None:
         await live_rows.load(
-            store, registry.tables, lambda row: partition_of(row[1], partitions) == number
+            store, registry.tables, lambda row: partition_of(row[1], partitions) == number, number
         )
 
     owners = node.owners = Owners(

@@ -14,10 +14,10 @@ from nats.aio.msg import Msg
 
 from engine.clock import Clock
 from engine.cluster.broker import Broker
-from engine.cqrs.command_side.command_bus import partition_of
 from engine.cqrs.command_side.live_rows import LiveRows, RowKey
 from engine.cqrs.command_side.refusal_counts import RefusalCounts
 from engine.cqrs.event_store import EventReader, Table
+from engine.cqrs.partitioning import partition_of
 from engine.errors import BrokerUnavailable, SeckillError, StreamKey
 
 logger = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ class RowsIn:
 
     async def start(self) -> None:
         """Listen, and read what is there. Raises BrokerUnavailable, StoreUnavailable."""
-        await self._live_rows.load(self._reader, self._tables)
+        await self._live_rows.load_what_answers(self._reader, self._tables, lambda _: True)
         await self._broker.listen(self._broker.subject("rows", "*"), self._take)
         await self.read()
 
@@ -166,7 +166,7 @@ class RowsIn:
         self._is_missing = False
         self._fresh.clear()
         try:
-            await self._live_rows.load(
+            await self._live_rows.load_what_answers(
                 self._reader, self._tables, lambda key: key not in self._fresh
             )
         except SeckillError:

@@ -154,6 +154,22 @@ class StreamInfo(msgspec.Struct, frozen=True):
     commits: int
 
 
+class PartitionPlace(msgspec.Struct, frozen=True):
+    """Where a partition lives, who acquired it last, and the position of its newest commit.
+
+    `database` is its name among several, empty where there is one; `moving_to` another one while it is
+    being moved there. Epoch and position are -1 while its database does not answer.
+    """
+
+    partition: int
+    database: str
+    location: str
+    epoch: int
+    position: int
+    owner: str
+    moving_to: str = ""
+
+
 class StoreInfo(msgspec.Struct, frozen=True):
     """What the store is and what it promises; shown at start and beside every figure."""
 
@@ -192,11 +208,14 @@ class EventReader(Protocol):
     async def read_streams(self) -> list[StreamInfo]:
         """Every stream, ordered by type and id."""
 
-    async def read_rows(self, table: str) -> list[dict[str, Value]]:
-        """Every row of an inline projection's table, ordered by key."""
+    async def read_rows(self, table: str, partition: int | None = None) -> list[dict[str, Value]]:
+        """Every row of an inline projection's table, or those of one partition, ordered by key."""
 
     async def read_row(self, table: str, key: str) -> dict[str, Value] | None:
         """One row of an inline projection's table."""
+
+    async def read_places(self) -> list[PartitionPlace]:
+        """Every partition, in order of their numbers."""
 
     async def load_snapshot(self, stream: StreamKey) -> StoredSnapshot | None:
         """The head of the newest snapshot of a stream, unchecked, or None."""

@@ -1,8 +1,8 @@
 """The audit of a store that is being sold from, in a process of its own.
 
 It replays every event there is: on the event loop nobody would be sold anything meanwhile, and a thread
-would take half of the interpreter from the sale. `python -m engine.service.auditing` reads the store's URL
-from its input, where nobody can list it, and prints the report as JSON.
+would take half of the interpreter from the sale. `python -m engine.service.auditing` reads the store's URLs
+from its input, where nobody can list them, and prints the report as JSON.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ async def audit_live(engine: Engine) -> AuditReport:
 
     Cancelled, it ends the process.
     """
-    url = engine.settings.store.url
-    if url == IN_MEMORY:
+    places = engine.settings.store.places
+    if places == (IN_MEMORY,):
         # Nobody else can read it, and it is for trying things out.
         return await audit(engine.reader)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", __name__), stdin=PIPE, stdout=PIPE, stderr=DEVNULL
     )
     try:
-        printed, _ = await process.communicate(url.encode())
+        printed, _ = await process.communicate(msgspec.json.encode(places))
     finally:
         if process.returncode is None:
             process.kill()
@@ -47,9 +47,10 @@ async def audit_live(engine: Engine) -> AuditReport:
 
 
 def main() -> int:
-    """Read a URL, print a report. Returns the exit code."""
+    """Read URLs, print a report. Returns the exit code."""
     try:
-        sys.stdout.buffer.write(msgspec.json.encode(asyncio.run(audit_store(sys.stdin.read()))))
+        places = msgspec.json.decode(sys.stdin.buffer.read(), type=tuple[str, ...])
+        sys.stdout.buffer.write(msgspec.json.encode(asyncio.run(audit_store(places))))
     except SeckillError as error:
         sys.stdout.write(str(error))
         return FAILED_CODE

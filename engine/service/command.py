@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,7 @@ from engine.runtime import tune_garbage_collector
 from engine.service.logs import set_up_logging
 from engine.service.serve import serve, takes_buyers
 from engine.service.service import Urls
+from engine.store_settings import store_keys
 from engine.terminal import printing
 
 
@@ -20,7 +22,7 @@ class ServeFlags(msgspec.Struct, frozen=True):
     """What was asked for; None leaves it to the config."""
 
     config: Path | None
-    store_url: str | None
+    store_url: Sequence[str] | None
     host: str | None
     port: int | None
     admin_port: int | None
@@ -31,7 +33,6 @@ class ServeFlags(msgspec.Struct, frozen=True):
 
 
 KEYS = {
-    "store_url": "store.url",
     "host": "service.host",
     "port": "service.port",
     "admin_port": "service.admin_port",
@@ -45,9 +46,8 @@ KEYS = {
 def run_service(flags: ServeFlags) -> None:
     """Serve until told to stop. Raises what `serve` raises."""
     given = {key: getattr(flags, name) for name, key in KEYS.items()}
-    settings = load_settings(
-        flags.config, {key: value for key, value in given.items() if value is not None}
-    )
+    given = {key: value for key, value in given.items() if value is not None}
+    settings = load_settings(flags.config, given | store_keys(flags.store_url))
     set_up_logging(settings.service)
     tune_garbage_collector()
     run_async(serve(settings, lambda urls: _print_where(settings, urls)))
@@ -64,7 +64,7 @@ def _print_where(settings: Settings, urls: Urls) -> None:
             *((buyers,) if takes_buyers(settings) else ()),
             *((f"Cluster   role {cluster.role}, {cluster.prefix}",) if cluster.servers else ()),
             f"Operator  {urls.admin}      the page with controls, /metrics; secret: {secret}",
-            f"Store     {settings.store.url.split('@')[-1]}",
+            f"Store     {', '.join(each.split('@')[-1] for each in settings.store.places)}",
             "Ctrl-C stops taking orders, answers those that were taken, and closes.",
         ):
             console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -13,6 +13,7 @@ from engine.cqrs.event_store import (
     NO_SOURCE,
     Lease,
     NewCommit,
+    PartitionPlace,
     RowChange,
     SnapshotPart,
     Source,
@@ -35,7 +36,14 @@ from engine.errors import (
     WrongExpectedVersion,
 )
 from engine.stores.failpoint import AFTER_COMMIT, Failpoint, no_failpoint
-from engine.stores.row_guard import NUMBER_MAX, check_change, check_tables, columns_of, explain
+from engine.stores.row_guard import (
+    NUMBER_MAX,
+    check_change,
+    check_tables,
+    columns_of,
+    explain,
+    rows_of,
+)
 
 Row = dict[str, Value]
 
@@ -195,9 +203,10 @@ class MemoryStore:
             for stream, commits in sorted(self._streams.items())
         ]
 
-    async def read_rows(self, table: str) -> list[dict[str, Value]]:
+    async def read_rows(self, table: str, partition: int | None = None) -> list[dict[str, Value]]:
         await self._turn()
-        return [dict(row) for _, row in sorted(self._table(table).items())]
+        rows = [dict(row) for _, row in sorted(self._table(table).items())]
+        return rows_of(rows, self._tables[table].key, partition, self.partitions)
 
     async def read_row(self, table: str, key: str) -> dict[str, Value] | None:
         await self._turn()
@@ -209,6 +218,16 @@ class MemoryStore:
             known = ", ".join(self._rows) or "none"
             raise ValueError(f"this store has no table {name!r}; it has: {known}")
         return self._rows[name]
+
+    async def read_places(self) -> list[PartitionPlace]:
+        await self._turn()
+        return [
+            PartitionPlace(
+                *(number, "", self.info.location, epoch, len(self._commits[number])),
+                self._owners[number],
+            )
+            for number, epoch in enumerate(self._epochs)
+        ]
 
     async def save_snapshot(
         self,

@@ -42,10 +42,12 @@ from engine.stores.mysql_connection import (
     code_of,
     translate,
 )
+from engine.stores.mysql_places import read_member
 from engine.stores.mysql_read import MysqlReader, MysqlReads, row_of
 from engine.stores.mysql_schema import read_layout
 from engine.stores.mysql_server import MysqlServer, check_server, read_server
 from engine.stores.mysql_url import MysqlAddress
+from engine.stores.places import Elsewhere, Member
 from engine.stores.read_tables import MOVED
 from engine.stores.row_guard import check_change, check_tables, explain
 
@@ -68,8 +70,9 @@ class MysqlStore(MysqlReads):
         reader: MysqlConnection,
         clock: Clock,
         failpoint: Failpoint,
+        member: Member | None = None,
     ) -> None:
-        super().__init__(address, layout, server, reader)
+        super().__init__(address, layout, server, reader, member)
         self._clock = clock
         self._failpoint = failpoint
         self._writers: dict[int, MysqlConnection] = {}
@@ -86,8 +89,9 @@ class MysqlStore(MysqlReads):
         strict: bool = True,
         clock: Clock | None = None,
         failpoint: Failpoint = no_failpoint,
+        several: bool = False,
     ) -> MysqlStore:
-        """Open a store that `initialise` made.
+        """Open a store that `initialise` made; with `several`, one of the databases of a store.
 
         Raises ConfigError (address, not a store, a server that is read-only or, when `strict`,
         could lose a commit), SchemaMismatch (another schema version, partition count or tables),
@@ -99,10 +103,11 @@ class MysqlStore(MysqlReads):
             check_layout(await read_layout(reader, address), layout, str(address))
             server = await read_server(reader)
             check_server(server, address, strict=strict)
+            member = await read_member(reader, address, several=several)
         except BaseException:
             reader.close()
             raise
-        return cls(address, layout, server, reader, clock or SystemClock(), failpoint)
+        return cls(address, layout, server, reader, clock or SystemClock(), failpoint, member)
 
     @property
     def commit_bytes_max(self) -> int:
@@ -136,20 +141,24 @@ class MysqlStore(MysqlReads):
         try:
             await writer.run("BEGIN")
             # Waits for the row lock of whoever writes now, and fences them for good.
-            taken = await writer.run(sql.take(partition, held))
-            if taken.matched != 1 and held is not None:
-                raise Fenced(partition, held.epoch)
+            place = self.member.name if self.member is not None else ""
+            taken = await writer.run(sql.take(partition, held, place))
             found = await writer.run(
-                f"SELECT epoch, position, owner, source FROM partitions "
+                f"SELECT epoch, position, owner, source, place FROM partitions "
                 f"WHERE partition_id = {partition}"
             )
+            if taken.matched != 1:
+                mark = found.rows[0][4]
+                if held is not None and mark == place:
+                    raise Fenced(partition, held.epoch)
+                raise Elsewhere(partition, mark)
             # An epoch too many harms nobody, so a COMMIT in doubt is simply asked again.
             await writer.run("COMMIT")
         except BaseException:
             writer.close()
             raise
         self._writers[partition] = writer
-        epoch, position, owner, source = found.rows[0]
+        epoch, position, owner, source, _ = found.rows[0]
         return Lease(partition, epoch, position, owner, decode_source(source))
 
     async def _append(

@@ -6,7 +6,7 @@ character, and splits multi-row inserts by a pattern that misses some.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from engine.cqrs.event_store import (
     Lease,
@@ -14,6 +14,7 @@ from engine.cqrs.event_store import (
     RowChange,
     SnapshotPart,
     Source,
+    StoredCommit,
     Table,
     Value,
     encode_source,
@@ -40,13 +41,16 @@ def quote_bytes(value: bytes) -> str:
     return f"X'{value.hex()}'"
 
 
-def take(partition: int, held: Lease | None) -> str:
-    """Matches one row, or somebody else took the partition since it was held."""
+def take(partition: int, held: Lease | None, place: str = "") -> str:
+    """Matches one row, or somebody else took the partition since it was held, or it lives elsewhere.
+
+    `place` is what the database is called among several.
+    """
     owner = quote(owner_of(held))
     mine = f" AND owner = {owner}" if held is not None else ""
     return (
         f"UPDATE partitions SET epoch = epoch + 1, owner = {owner} "
-        f"WHERE partition_id = {partition}{mine}"
+        f"WHERE partition_id = {partition} AND place = {quote(place)}{mine}"
     )
 
 
@@ -72,18 +76,37 @@ def inserts(
     lease: Lease, commits: Sequence[NewCommit], now_us: int, bytes_max: int
 ) -> Iterator[str]:
     """INSERT statements of many rows, each below `bytes_max` unless one row alone is larger."""
-    head = (
-        "INSERT INTO commits (partition_id, position, aggregate_type, aggregate_id, "
-        "first_version, last_version, events, checksum, committed_at_us) VALUES "
+    numbered = enumerate(commits, lease.position + 1)
+    return _inserts(
+        (_commit_row(lease.partition, position, each, now_us) for position, each in numbered),
+        bytes_max,
     )
+
+
+def copies(commits: Sequence[StoredCommit], bytes_max: int) -> Iterator[str]:
+    """The same for commits that are stored elsewhere, as they are there."""
+    return _inserts(
+        (
+            _commit_row(each.partition, each.position, each, each.committed_at_us)
+            for each in commits
+        ),
+        bytes_max,
+    )
+
+
+def _commit_row(partition: int, position: int, commit: NewCommit | StoredCommit, at_us: int) -> str:
+    return (
+        f"({partition},{position},{quote(commit.aggregate_type)},{quote(commit.aggregate_id)},"
+        f"{commit.first_version},{commit.last_version},{quote(commit.events.decode())},"
+        f"{commit.checksum},{at_us})"
+    )
+
+
+def _inserts(values: Iterable[str], bytes_max: int) -> Iterator[str]:
+    head = f"INSERT INTO commits ({COMMIT_COLUMNS}) VALUES "
     rows: list[str] = []
     size = 0
-    for position, commit in enumerate(commits, lease.position + 1):
-        row = (
-            f"({lease.partition},{position},{quote(commit.aggregate_type)},"
-            f"{quote(commit.aggregate_id)},{commit.first_version},{commit.last_version},"
-            f"{quote(commit.events.decode())},{commit.checksum},{now_us})"
-        )
+    for row in values:
         row_bytes = len(row.encode())
         if rows and size + row_bytes > bytes_max:
             yield head + ",".join(rows)
@@ -142,6 +165,15 @@ def read_stream(stream: StreamKey, after_version: int, limit: int) -> str:
         f"AND first_version > {after_version} ORDER BY first_version LIMIT {limit}"
     )
 
+
+READ_MARKS = "SELECT partition_id, place FROM partitions"
+
+
+def read_mark(partition: int) -> str:
+    return f"{READ_MARKS} WHERE partition_id = {partition}"
+
+
+READ_PLACES = "SELECT partition_id, epoch, position, owner FROM partitions ORDER BY partition_id"
 
 READ_STREAMS = (
     "SELECT aggregate_type, aggregate_id, MIN(partition_id), MAX(last_version), COUNT(*) "

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from engine.cqrs.event_store import RowChange, Table, Value
+from engine.cqrs.partitioning import partition_of
 from engine.errors import ProjectionDiverged, StreamKey
 
 NUMBER_MAX = 2**63 - 1
@@ -102,6 +103,15 @@ def _fits(table: Table, column: str, value: Value) -> bool:
 
 def _is_number(value: object, least: int) -> bool:
     return type(value) is int and least <= value <= NUMBER_MAX
+
+
+def rows_of(
+    rows: list[dict[str, Value]], key: str, partition: int | None, partitions: int
+) -> list[dict[str, Value]]:
+    """Those of one partition, of all for None. A row belongs where an aggregate of its key does."""
+    if partition is None:
+        return rows
+    return [each for each in rows if partition_of(str(each[key]), partitions) == partition]
 
 
 def explain(change: RowChange, row: Mapping[str, Value] | None) -> str:

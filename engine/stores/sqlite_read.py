@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import apsw
 
 from engine.cqrs.event_store import (
+    PartitionPlace,
     SnapshotPart,
     StoredCommit,
     StoredSnapshot,
@@ -19,7 +20,7 @@ from engine.cqrs.event_store import (
 )
 from engine.errors import ConfigError, StreamKey
 from engine.stores.layout import Layout
-from engine.stores.row_guard import columns_of, table_named
+from engine.stores.row_guard import columns_of, rows_of, table_named
 from engine.stores.sqlite_file import find_store, open_for_reading, translate
 from engine.stores.sqlite_schema import read_layout
 from engine.stores.worker import Worker, open_on_thread
@@ -97,11 +98,25 @@ class SqliteReads:
 
         return await self._read(read)
 
-    async def read_rows(self, table: str) -> list[dict[str, Value]]:
+    async def read_rows(self, table: str, partition: int | None = None) -> list[dict[str, Value]]:
         def read() -> list[dict[str, Value]]:
-            columns = columns_of(table_named(self._tables, table))
-            rows = self._reader.execute(f'SELECT {_names(columns)} FROM "{table}" ORDER BY 1')
-            return [dict(zip(columns, row, strict=True)) for row in rows]
+            known = table_named(self._tables, table)
+            columns = columns_of(known)
+            found = self._reader.execute(f'SELECT {_names(columns)} FROM "{table}" ORDER BY 1')
+            rows = [dict(zip(columns, row, strict=True)) for row in found]
+            return rows_of(rows, known.key, partition, self.partitions)
+
+        return await self._read(read)
+
+    async def read_places(self) -> list[PartitionPlace]:
+        def read() -> list[PartitionPlace]:
+            rows = self._reader.execute(
+                "SELECT partition_id, epoch, position, owner FROM partitions ORDER BY 1"
+            )
+            return [
+                PartitionPlace(number, "", self.info.location, epoch, position, owner)
+                for number, epoch, position, owner in rows
+            ]
 
         return await self._read(read)
 

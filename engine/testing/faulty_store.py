@@ -13,6 +13,7 @@ from engine.cqrs.event_store import (
     EventStore,
     Lease,
     NewCommit,
+    PartitionPlace,
     SnapshotPart,
     Source,
     StoredCommit,
@@ -130,11 +131,14 @@ class FaultyStore:
     async def read_streams(self) -> list[StreamInfo]:
         return await self._inner.read_streams()
 
-    async def read_rows(self, table: str) -> list[dict[str, Value]]:
-        return await self._inner.read_rows(table)
+    async def read_rows(self, table: str, partition: int | None = None) -> list[dict[str, Value]]:
+        return await self._inner.read_rows(table, partition)
 
     async def read_row(self, table: str, key: str) -> dict[str, Value] | None:
         return await self._inner.read_row(table, key)
+
+    async def read_places(self) -> list[PartitionPlace]:
+        return await self._inner.read_places()
 
     async def load_snapshot(self, stream: StreamKey) -> StoredSnapshot | None:
         return await self._inner.load_snapshot(stream)

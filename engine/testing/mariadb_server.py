@@ -83,6 +83,8 @@ class MariadbServer:
                     "--bind-address=127.0.0.1",
                     f"--socket=../{SOCKET}",
                     f"--pid-file={self._directory / 'server.pid'}",
+                    # A server that starts removes the temporary files of others from a shared one.
+                    f"--tmpdir={self._temporary()}",
                     *(f"--{name}={value}" for name, value in self._settings.items()),
                 ],
                 stdout=output,
@@ -140,6 +142,11 @@ class MariadbServer:
         """`execute` for tests that run on an event loop."""
         return await asyncio.to_thread(self.execute, statement, database)
 
+    def _temporary(self) -> Path:
+        folder = self._directory / "tmp"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
     def _make_data(self) -> None:
         install = find_program("mariadb-install-db", "mysql_install_db")
         assert install is not None
@@ -149,6 +156,7 @@ class MariadbServer:
                 "--no-defaults",
                 f"--user={getpass.getuser()}",
                 f"--datadir={self._data}",
+                f"--tmpdir={self._temporary()}",
                 "--auth-root-authentication-method=normal",
                 "--skip-test-db",
                 "--skip-log-bin",

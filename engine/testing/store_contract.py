@@ -324,6 +324,13 @@ class EventStoreContract(SourceContract):
             await store.append(renewed, [commit("b", 1)])
             assert len(await store.read_partition(0, 0, 10)) == 2
 
+    async def test_a_store_tells_who_acquired_each_partition_and_how_far_it_is(self) -> None:
+        async with self.store(partitions=2) as store:
+            lease = await store.acquire(1)
+            await store.append(lease, [commit("a", 1)])
+            found = [(p.partition, p.epoch, p.position, p.owner) for p in await store.read_places()]
+            assert found == [(0, 0, 0, ""), (1, lease.epoch, 1, lease.owner)]
+
     async def test_the_newest_snapshot_is_kept(self) -> None:
         async with self.store() as store:
             stream: StreamKey = ("counter", "a")

@@ -17,10 +17,10 @@ import pytest
 from engine.clock import SystemClock
 from engine.config import Settings, load_settings
 from engine.cqrs.codec import Codec, checksum
-from engine.cqrs.command_side.command_bus import partition_of
 from engine.cqrs.command_side.command_side import CommandSide
 from engine.cqrs.event_store import EventStore, Lease, NewCommit
 from engine.cqrs.messages import Commit, Rejected
+from engine.cqrs.partitioning import partition_of
 from engine.engine import Engine
 from engine.errors import (
     CommandIdReused,

@@ -10,6 +10,7 @@ import msgspec
 from hypothesis import strategies as st
 
 from engine.cqrs.event_store import (
+    PartitionPlace,
     RowChange,
     SnapshotPart,
     StoredCommit,
@@ -225,7 +226,8 @@ class Books:
             )
         ]
 
-    async def read_rows(self, table: str) -> list[Row]:
+    async def read_rows(self, table: str, partition: int | None = None) -> list[Row]:
+        assert partition is None, "the audit reads all"
         self.on_read("read_rows")
         if not self.has_stock_table:
             raise ValueError(f"this store has no table {table!r}")
@@ -234,6 +236,9 @@ class Books:
     async def read_row(self, table: str, key: str) -> Row | None:
         self.on_read("read_row")
         return self.rows.get(key)
+
+    async def read_places(self) -> list[PartitionPlace]:
+        return []
 
     async def load_snapshot(self, stream: StreamKey) -> StoredSnapshot | None:
         return None

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from engine.cqrs.command_side.command_bus import partition_of
+from engine.cqrs.partitioning import partition_of
 from engine.inventory.audit_report import AuditReport
 from loadtest.cluster_demo import SCARCE, Demo, Outcome, app, skus_for
 from loadtest.cluster_report import ClusterRun

@@ -8,11 +8,12 @@ from typing import cast
 
 import pytest
 
-from engine.config import Settings, StoreSettings
+from engine.config import Settings
 from engine.engine import Engine
 from engine.errors import StoreUnavailable
 from engine.runtime import open_engine
 from engine.service.auditing import audit_live
+from engine.store_settings import StoreSettings
 
 
 def at(url: str) -> Settings:

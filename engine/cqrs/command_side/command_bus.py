@@ -8,10 +8,10 @@ from typing import Any, Final, Protocol, cast
 
 from engine.clock import Clock
 from engine.cqrs.aggregate import AggregateType, Registry
-from engine.cqrs.codec import checksum
 from engine.cqrs.command_side.mailbox import Request
 from engine.cqrs.command_side.statistics import Counters
 from engine.cqrs.messages import Answer, Ask, Command, Found, Outcome
+from engine.cqrs.partitioning import partition_of
 from engine.errors import (
     EngineClosed,
     InvalidCommand,
@@ -24,15 +24,6 @@ RETRY_AFTER_SECONDS: Final = 0.1
 """Hint for a refused caller: a full queue of 65,536 commands is worked off in about that time."""
 
 TIMEOUT_MS_MAX: Final = 600_000
-
-
-def partition_of(aggregate_id: str, partitions: int) -> int:
-    """Return the partition of an aggregate: crc32c of its UTF-8 id, modulo the fixed count.
-
-    The function is part of the stored format: another one would look for streams where they are
-    not, so the count is kept in the store and checked at start.
-    """
-    return checksum(aggregate_id.encode()) % partitions if partitions > 1 else 0
 
 
 class Home(Protocol):

@@ -10,7 +10,7 @@ from typing import Final
 from engine.clock import Clock
 from engine.config import Settings
 from engine.cqrs.aggregate import Registry
-from engine.cqrs.command_side.command_bus import CommandBus, partition_of
+from engine.cqrs.command_side.command_bus import CommandBus
 from engine.cqrs.command_side.live_rows import LiveRows
 from engine.cqrs.command_side.partition import Partition
 from engine.cqrs.command_side.partition_maker import Inline, Owned, PartitionMaker, no_inline
@@ -19,6 +19,7 @@ from engine.cqrs.command_side.refusal_counts import STREAMS_MAX, RefusalCounts
 from engine.cqrs.command_side.statistics import Counters, Statistics
 from engine.cqrs.event_store import EventStore
 from engine.cqrs.messages import Command
+from engine.cqrs.partitioning import partition_of
 from engine.cqrs.query_side.subscription import Feed
 from engine.errors import SeckillError, StreamKey
 

@@ -11,6 +11,8 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from engine.cqrs.event_store import EventReader, NewCommit, RowChange, Table, Value
+from engine.cqrs.partitioning import partition_of
+from engine.errors import StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -33,13 +35,15 @@ class LiveRows:
         reader: EventReader,
         tables: Iterable[Table],
         wanted: Callable[[RowKey], bool] = lambda _: True,
+        partition: int | None = None,
     ) -> None:
-        """Read what is there, of the `wanted` rows. Call it while nobody writes them.
+        """Read what is there, of the `wanted` rows, of one partition or of all. Call it while nobody
+        writes them.
 
         Raises StoreUnavailable.
         """
         for table in tables:
-            rows = await reader.read_rows(table.name)
+            rows = await reader.read_rows(table.name, partition)
             self._key_columns[table.name] = table.key
             known = self._tables.setdefault(table.name, {})
             found = {str(row[table.key]): row for row in rows}
@@ -49,6 +53,40 @@ class LiveRows:
             changed = [(table.name, key) for key, row in new.items() if known.get(key) != row]
             known.update(new)
             self._tell(changed)
+
+    async def load_what_answers(
+        self, reader: EventReader, tables: Sequence[Table], wanted: Callable[[RowKey], bool]
+    ) -> None:
+        """`load`, without the partitions whose database is down: their rows stay as they are known.
+
+        Raises StoreUnavailable when none can be read.
+        """
+        try:
+            await self.load(reader, tables, wanted)
+        except StoreUnavailable:
+            alone = [
+                self._load_partition(reader, tables, wanted, each)
+                for each in range(reader.partitions)
+            ]
+            if not any([await each for each in alone]):
+                raise
+
+    async def _load_partition(
+        self,
+        reader: EventReader,
+        tables: Sequence[Table],
+        wanted: Callable[[RowKey], bool],
+        partition: int,
+    ) -> bool:
+        def is_its_own(row: RowKey) -> bool:
+            return wanted(row) and partition_of(row[1], reader.partitions) == partition
+
+        try:
+            await self.load(reader, tables, is_its_own, partition)
+        except StoreUnavailable as error:
+            logger.debug("the rows of partition %d may be old: %s", partition, error)
+            return False
+        return True
 
     def put(self, table: str, rows: Iterable[Row]) -> None:
         """Take rows as their owner shows them, in place of what is known."""

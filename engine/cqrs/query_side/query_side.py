@@ -8,8 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -24,9 +32,11 @@ from engine.cqrs.query_side.projection import Projection
 from engine.cqrs.query_side.projector import Projector
 from engine.cqrs.query_side.read_model import DeadLetter, ReadStore
 from engine.cqrs.query_side.subscription import Feed, Subscription
-from engine.errors import ConfigError
+from engine.errors import ConfigError, StoreUnavailable
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 CATCH_UP_SECONDS: Final = 0.02
 
@@ -126,49 +136,66 @@ class QuerySide:
         return InlineProjections(subscription, projectors) if projectors else None
 
     async def lag(self) -> list[Lag]:
-        """How far behind everything is that has a checkpoint. Raises StoreUnavailable."""
-        found: list[Lag] = []
+        """How far behind everything is that has a checkpoint.
+
+        Partitions whose database is down are left out. Raises StoreUnavailable when all are.
+        """
+        return [lag async for lag in self._where_it_answers(self._lag)]
+
+    async def _lag(
+        self, name: str, generation: int, views: ReadStore, subscription: Subscription
+    ) -> Lag:
+        number = subscription.partition
+        letters = await views.dead_letters(name, generation, number)
+        progress = await views.progress(name, generation, number)
+        position = progress.position if progress is not None else 0
+        newest = await self._reader.read_position(number)
+        behind = await subscription.read(position, 1) if newest > position else []
+        age_us = self._clock.wall_us() - behind[0].committed_at_us if behind else 0
+        commits, seconds = max(0, newest - position), max(0.0, age_us / 1_000_000)
+        return Lag(name, number, position, commits, seconds, len(letters))
+
+    async def _where_it_answers(
+        self, ask: Callable[[str, int, ReadStore, Subscription], Awaitable[T]]
+    ) -> AsyncIterator[T]:
+        """Ask about every checkpoint of every partition; those of a database that is down are left
+        out. Raises StoreUnavailable when all are."""
+        answered, failed = False, None
         for name, views in self._with_checkpoints():
             generation = await self._live(name)
-            letters = await views.dead_letters(name, generation)
             for subscription in self._subscriptions:
-                number = subscription.partition
-                progress = await views.progress(name, generation, number)
-                position = progress.position if progress is not None else 0
-                newest = await self._reader.read_position(number)
-                behind = await subscription.read(position, 1) if newest > position else []
-                age_us = self._clock.wall_us() - behind[0].committed_at_us if behind else 0
-                found.append(
-                    Lag(
-                        name,
-                        number,
-                        position,
-                        max(0, newest - position),
-                        max(0.0, age_us / 1_000_000),
-                        sum(each.partition == number for each in letters),
-                    )
-                )
-        return found
+                try:
+                    answer = await ask(name, generation, views, subscription)
+                except StoreUnavailable as error:
+                    failed = error
+                    continue
+                answered = True
+                yield answer
+        if failed is not None and not answered:
+            raise failed
 
     async def check_not_ahead(self) -> None:
         """Raise ConfigError when a checkpoint is beyond the newest event: it is of another store.
 
         Whatever is behind such a checkpoint would never be seen again.
         """
-        for name, views in self._with_checkpoints():
-            generation = await self._live(name)
-            for subscription in self._subscriptions:
-                number = subscription.partition
-                # Before the newest position, so that a writer cannot come between the two.
-                progress = await views.progress(name, generation, number)
-                newest = await self._reader.read_position(number)
-                if progress is not None and progress.position > newest:
-                    raise ConfigError(
-                        f"{name} is at position {progress.position:,} of partition {number}, and the "
-                        f"events end at {newest:,}: the store was replaced or restored; remove its "
-                        "read models (beside a SQLite file sale.db: sale-views.db with its -wal and "
-                        "-shm), and they are built again"
-                    )
+        async for _ in self._where_it_answers(self._check_not_ahead):
+            pass
+
+    async def _check_not_ahead(
+        self, name: str, generation: int, views: ReadStore, subscription: Subscription
+    ) -> None:
+        number = subscription.partition
+        # Before the newest position, so that a writer cannot come between the two.
+        progress = await views.progress(name, generation, number)
+        newest = await self._reader.read_position(number)
+        if progress is not None and progress.position > newest:
+            raise ConfigError(
+                f"{name} is at position {progress.position:,} of partition {number}, and the "
+                f"events end at {newest:,}: the store was replaced or restored; remove its "
+                "read models (beside a SQLite file sale.db: sale-views.db with its -wal and "
+                "-shm), and they are built again"
+            )
 
     async def caught_up(self) -> None:
         """Return once everything has seen what was committed before the call.
@@ -176,8 +203,12 @@ class QuerySide:
         Raises StoreUnavailable.
         """
         newest = [await self._reader.read_position(each.partition) for each in self._subscriptions]
-        while any(each.position < newest[each.partition] for each in await self.lag()):
-            await self._clock.sleep(CATCH_UP_SECONDS)
+        for name, views in self._with_checkpoints():
+            for each in self._subscriptions:
+                while (
+                    await self._lag(name, await self._live(name), views, each)
+                ).position < newest[each.partition]:
+                    await self._clock.sleep(CATCH_UP_SECONDS)
 
     async def rebuild(self, name: str) -> None:
         """Build a projection anew beside the live one, then swap. Reading goes on meanwhile.

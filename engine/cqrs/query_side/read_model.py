@@ -164,6 +164,15 @@ class ReadStore(Protocol):
         """Give everything back. Idempotent."""
 
 
+def by_database(views: ReadStore) -> tuple[ReadStore, ...]:
+    """The databases of a store that is several, each by itself; else the store alone.
+
+    For work that goes on in the others when one of them is down.
+    """
+    parts: tuple[ReadStore, ...] = getattr(views, "parts", (views,))
+    return parts
+
+
 class LiveModel(msgspec.Struct, frozen=True):
     """The live generation of a projection: its tables, dead letters and how far it is.
 

@@ -1,0 +1,110 @@
+"""`seckill partitions`: where partitions live, and moving one to another database."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from engine.cli_read_models import StoreToRead, urls_to_read
+from engine.event_loop import run_async
+from engine.terminal import interruptible, print_json, printing
+from loadtest import options
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from engine.partition_table import PartitionRow
+
+partitions = typer.Typer(
+    help="Show where partitions live, or move one to another database.",
+    invoke_without_command=True,
+)
+
+WHAT = {
+    "mark": "nobody writes it",
+    "receive": "announced where it goes",
+    "clear": "read models let go of it",
+    "copy": "copying commits",
+    "verify": "comparing commits",
+    "tell": "all databases know",
+    "claim": "it has moved",
+    "settle": "cleaning up",
+}
+"""The steps of a move, in words."""
+
+
+@partitions.callback()
+def show(
+    context: typer.Context,
+    store_url: StoreToRead = None,
+    config: options.Config = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Show every partition: its database, epoch, position, and who acquired it last.
+
+    Exit code 1: a partition is being moved, or its database does not answer.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    urls = urls_to_read(store_url, config)
+    rows = interruptible(lambda: run_async(_read(urls)))
+    with printing() as console:
+        if as_json:
+            print_json(rows)
+        else:
+            from engine.partition_table import table_of
+
+            console.print(table_of(rows))
+    if any(each.state != "ok" for each in rows):
+        raise typer.Exit(1)
+
+
+@partitions.command()
+def move(
+    partition: Annotated[int, typer.Argument(metavar="PARTITION", help="Its number.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="DATABASE", help="The name of the database, as `seckill partitions` shows it."
+        ),
+    ],
+    store_url: StoreToRead = None,
+    config: options.Config = None,
+) -> None:
+    """Move a partition to another database of its store: stop it, copy, compare, switch.
+
+    Its orders wait or are refused meanwhile; all others are sold. Cut off at any point, the same command goes on; with --to naming where it was, it is taken back. Its read models are built anew.
+    """
+    urls = urls_to_read(store_url, config)
+    with printing() as console:
+        done = interruptible(lambda: _move(console, urls, partition, to))
+        console.print(done, markup=False, highlight=False)
+
+
+async def _read(urls: tuple[str, ...]) -> list[PartitionRow]:
+    from engine.partition_table import read_rows
+    from engine.runtime import open_reader
+
+    reader = await open_reader(urls)
+    try:
+        return await read_rows(reader)
+    finally:
+        await reader.close()
+
+
+def _move(console: Console, urls: tuple[str, ...], partition: int, to: str) -> str:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    from engine.runtime import move_partition
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=not console.is_terminal) as progress:
+        bars = {}
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in bars:
+                bars[what] = progress.add_task(WHAT[what], total=None)
+            progress.update(bars[what], completed=done, total=total)
+
+        return run_async(move_partition(urls, partition, to, report))
