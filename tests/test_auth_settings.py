@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from engine.auth_settings import SECRETS, AuthSettings
-from engine.config import Settings, StoreSettings, check_settings, load_settings
+from engine.config import Settings, check_settings, load_settings
 from engine.errors import ConfigError
+from engine.store_settings import StoreSettings
 
 GOOD = "canary-0123456789-abcdefghijklmnop"
 
