@@ -8,10 +8,13 @@ import typer
 
 from engine.cli_read_models import StoreToRead, urls_to_read
 from engine.event_loop import run_async
+from engine.partition_table import NOBODY
 from engine.terminal import interruptible, print_json, printing
 from loadtest import options
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
 
     from engine.partition_table import PartitionRow
@@ -43,12 +46,13 @@ def show(
 ) -> None:
     """Show every partition: its database, epoch, position, and who acquired it last.
 
-    Exit code 1: a partition is being moved, or its database does not answer.
+    With --config also how many commits its read models are behind and, of a cluster, which node owns it
+    now. Exit code 1: a partition is being moved, its database does not answer, or nobody owns it.
     """
     if context.invoked_subcommand is not None:
         return
     urls = urls_to_read(store_url, config)
-    rows = interruptible(lambda: run_async(_read(urls)))
+    rows = interruptible(lambda: run_async(_read(urls, config)))
     with printing() as console:
         if as_json:
             print_json(rows)
@@ -56,7 +60,7 @@ def show(
             from engine.partition_table import table_of
 
             console.print(table_of(rows))
-    if any(each.state != "ok" for each in rows):
+    if any(each.state != "ok" or each.node == NOBODY for each in rows):
         raise typer.Exit(1)
 
 
@@ -82,15 +86,33 @@ def move(
         console.print(done, markup=False, highlight=False)
 
 
-async def _read(urls: tuple[str, ...]) -> list[PartitionRow]:
-    from engine.partition_table import read_rows
-    from engine.runtime import open_reader
+async def _read(urls: tuple[str, ...], config: Path | None) -> list[PartitionRow]:
+    from engine.clock import SystemClock
+    from engine.config import load_settings
+    from engine.errors import StoreUnavailable
+    from engine.partition_table import read_rows, with_lags, with_owners
+    from engine.runtime import open_queries, open_reader
 
     reader = await open_reader(urls)
     try:
-        return await read_rows(reader)
+        rows = await read_rows(reader)
     finally:
         await reader.close()
+    if config is None:
+        return rows
+    settings = load_settings(config)
+    if settings.cluster.servers:
+        from engine.cluster.look import live_owners
+
+        owners = await live_owners(settings.cluster, SystemClock())
+        waiting = {number: (node, held.queue_depth) for number, (node, held) in owners.items()}
+        rows = with_owners(rows, waiting)
+    try:
+        async with open_queries(settings) as queries:
+            return with_lags(rows, await queries.lag())
+    except StoreUnavailable:
+        # The rows say which database it is.
+        return rows
 
 
 def _move(console: Console, urls: tuple[str, ...], partition: int, to: str) -> str:

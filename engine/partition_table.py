@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from engine.cqrs.event_store import EventReader, PartitionPlace
+from engine.cqrs.query_side.query_side import Lag
 
 if TYPE_CHECKING:
     from rich.table import Table as Grid
+
+NOBODY = "nobody"
 
 UNKNOWN = -1
 """Epoch and position of a partition whose database does not answer."""
@@ -20,7 +23,9 @@ class PartitionRow(msgspec.Struct, frozen=True):
     """One partition. `database` is its name among several and its place, without a password.
 
     `owner` is the id under which it was acquired last. `state`: ok, moving to another database, or
-    down because its database does not answer; epoch and position are -1 then.
+    down because its database does not answer; epoch and position are -1 then. `node` owns it in the
+    cluster now, with `waiting` commands; its read models are `lag_commits` behind. Both are -1 when
+    that was not asked for or is not known.
     """
 
     partition: int
@@ -29,6 +34,32 @@ class PartitionRow(msgspec.Struct, frozen=True):
     position: int
     owner: str
     state: str
+    node: str = ""
+    waiting: int = UNKNOWN
+    lag_commits: int = UNKNOWN
+
+
+def with_owners(
+    rows: Sequence[PartitionRow], owners: Mapping[int, tuple[str, int]]
+) -> list[PartitionRow]:
+    """The rows with the node that owns each now, and how many commands wait in it."""
+    replace = msgspec.structs.replace
+    return [
+        replace(row, node=owners[row.partition][0], waiting=owners[row.partition][1])
+        if row.partition in owners
+        else replace(row, node=NOBODY)
+        for row in rows
+    ]
+
+
+def with_lags(rows: Sequence[PartitionRow], lags: Sequence[Lag]) -> list[PartitionRow]:
+    """The rows with how far the read model furthest behind is."""
+    behind: dict[int, int] = {}
+    for each in lags:
+        behind[each.partition] = max(behind.get(each.partition, 0), each.commits)
+    return [
+        msgspec.structs.replace(row, lag_commits=behind.get(row.partition, UNKNOWN)) for row in rows
+    ]
 
 
 async def read_rows(reader: EventReader) -> list[PartitionRow]:
@@ -52,15 +83,22 @@ def table_of(rows: Sequence[PartitionRow]) -> Grid:
     from rich.text import Text
 
     grid = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("partition", "epoch", "position"):
+    in_cluster = any(row.node for row in rows)
+    for name in ("partition", "epoch", "position", "lag", *(("waiting",) if in_cluster else ())):
         grid.add_column(name, justify="right")
-    for name in ("database", "state", "owner"):
+    last = "node" if in_cluster else "owner"
+    for name in ("database", "state", last):
         grid.add_column(name, overflow="fold")
     for row in rows:
-        numbers = ("-" if each == UNKNOWN else f"{each:,}" for each in (row.epoch, row.position))
+        shown = (row.epoch, row.position, row.lag_commits, *((row.waiting,) if in_cluster else ()))
+        numbers = ("-" if each == UNKNOWN else f"{each:,}" for each in shown)
         state = Text(row.state, style="" if row.state == "ok" else "bold red")
         # No markup: a database may be called "[bold]".
         grid.add_row(
-            str(row.partition), *numbers, Text(row.database), state, Text(row.owner or "nobody")
+            str(row.partition),
+            *numbers,
+            Text(row.database),
+            state,
+            Text((row.node if in_cluster else row.owner) or NOBODY),
         )
     return grid
