@@ -72,8 +72,9 @@ class Health:
         stopped, cluster = engine.stopped(), engine.settings.cluster
         lag, reason = 0, ""
         try:
-            # Also where no read model is kept, which `lag` would ask for its place.
-            await engine.reader.read_position(0)
+            # Also where no read model is kept, which `lag` would ask for its place. Of several
+            # databases one has to answer.
+            await engine.reader.read_places()
             lag = max((each.commits for each in await engine.queries.lag()), default=0)
         except SeckillError:
             reason = "the store cannot be reached"

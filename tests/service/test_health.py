@@ -79,9 +79,9 @@ async def test_a_store_that_is_gone_is_seen_also_where_no_read_models_are_kept(
 ) -> None:
     async with serving() as api:
 
-        async def gone(_: int) -> int:
+        async def gone() -> None:
             raise StoreUnavailable("gone")
 
-        monkeypatch.setattr(api.engine.reader, "read_position", gone)
+        monkeypatch.setattr(api.engine.reader, "read_places", gone)
         status, body = await ready(api)
         assert (status, body["reason"]) == (503, "the store cannot be reached")

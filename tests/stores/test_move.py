@@ -195,6 +195,7 @@ async def opened(addresses: list[MysqlAddress], server: MariadbServer) -> AsyncI
 
 async def test_a_partition_moves_with_all_it_has_and_its_owner_goes_on(shop: Shop) -> None:
     told: list[str] = []
+    reader = await SpreadReader.open(shop.addresses)
     done = await move_partition(
         shop.addresses, P, "db2", lambda what, *_: None if what in told else told.append(what)
     )
@@ -204,6 +205,10 @@ async def test_a_partition_moves_with_all_it_has_and_its_owner_goes_on(shop: Sho
     # What is in the place it left is not read, and what is written next is.
     lease = await shop.store.acquire(P, shop.lease)
     await shop.store.append(lease, [insert(HERE[1], 2)])
+    # Also by one who looked where it is before it moved.
+    assert await reader.read_position(P) == COMMITS + 1
+    assert len(await reader.read_partition(P, 0, 999)) == COMMITS + 1
+    await reader.close()
     assert await shop.store.read_position(P) == COMMITS + 1
     assert (await shop.store.read_row("totals", HERE[1]) or {})["version"] == 2
 

@@ -18,6 +18,7 @@ from engine.errors import StreamKey
 class ReadTable(msgspec.Struct, frozen=True):
     """A table of a read model: the key's columns are texts or numbers like any others.
 
+    Where a store is several databases, the key begins with the id of the aggregate that a row is of.
     `numbers` are whole numbers of 64 bits, `texts` have up to 64 characters. Every index is a
     tuple of columns.
     """
