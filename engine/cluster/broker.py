@@ -11,7 +11,7 @@ import contextlib
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import nats
 import nats.errors
@@ -68,6 +68,8 @@ FULL: Final = frozenset({10047, 10077})
 """The broker's codes for a stream or a disk that has no room: nothing was stored."""
 
 Handler = Callable[[Msg], Awaitable[None]]
+
+T = TypeVar("T")
 
 
 class StreamLife(NamedTuple):
@@ -228,8 +230,10 @@ class Broker:
         """
         subject = self.subject("commands", partition)
         try:
-            ack = await self._js.publish(
-                subject, payload, stream=self.stream, headers={"Nats-Msg-Id": message_id}
+            ack = await cancellable(
+                self._js.publish(
+                    subject, payload, stream=self.stream, headers={"Nats-Msg-Id": message_id}
+                )
             )
         except nats.js.errors.APIError as error:
             if error.err_code in FULL:
@@ -288,7 +292,7 @@ class Broker:
 
     async def _find_stream(self) -> StreamInfo | None:
         try:
-            return await self._js.stream_info(self.stream)
+            return await cancellable(self._js.stream_info(self.stream))
         except nats.js.errors.NotFoundError:
             return None
         except CLIENT_ERRORS as error:
@@ -296,7 +300,7 @@ class Broker:
 
     async def _try(self, call: Awaitable[Any]) -> Any:
         try:
-            return await call
+            return await cancellable(call)
         except CLIENT_ERRORS as error:
             raise _unavailable(error) from error
 
@@ -336,7 +340,7 @@ class PullConsumer:
         """
         while self._wanted:
             try:
-                message = await self._replies.next_msg(timeout=seconds)
+                message = await cancellable(self._replies.next_msg(timeout=seconds))
             except CLIENT_ERRORS as error:
                 raise BrokerUnavailable(f"the broker is silent: {error!r}") from error
             status = (message.headers or {}).get("Status")
@@ -362,6 +366,21 @@ class PullConsumer:
                 f"message {self._number} of the consumer is missing: got {sequence.consumer}"
             )
         return sequence.stream, message.data
+
+
+async def cancellable(call: Awaitable[T]) -> T:
+    """Await a call of the client, and end when that is cancelled.
+
+    `asyncio.wait_for` of Python 3.11, which the client is made of, forgets a cancellation that comes
+    together with the result: who waits for the end of such a task would wait for ever.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task is not None else 0
+    try:
+        return await call
+    finally:
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError
 
 
 def _unavailable(error: BaseException) -> BrokerUnavailable:

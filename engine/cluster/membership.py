@@ -86,6 +86,11 @@ class Members:
         """The broker is reached again: nobody could be heard meanwhile, so nobody is taken for dead."""
         self._hearing_since = self._clock.monotonic()
 
+    def stood_still(self, seconds: float) -> None:
+        """Nobody was heard for so long because this process did nothing: let that time not count."""
+        self._seen = {name: (each, at + seconds) for name, (each, at) in self._seen.items()}
+        self._hearing_since += seconds
+
     def live(self) -> list[Heartbeat]:
         """Whoever was heard of late."""
         since = self._clock.monotonic() - self._dead_after

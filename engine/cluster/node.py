@@ -58,6 +58,7 @@ class Node:
         self._has_namesake = False
         self._is_to_show = False
         self._was_connected = True
+        self._turned_at = clock.monotonic()
         self._tasks: list[asyncio.Task[None]] = []
 
     def run(self, work: Coroutine[Any, Any, None], name: str) -> None:
@@ -104,6 +105,7 @@ class Node:
             await self.gateway.close()
 
     async def _heard(self, message: Msg) -> None:
+        self._notice_standstill()
         heartbeat = decode_heartbeat(message.data)
         if heartbeat is None:
             logger.warning("a heartbeat of another version on %s", message.subject)
@@ -124,6 +126,7 @@ class Node:
 
     async def _beat(self) -> None:
         while True:
+            self._notice_standstill()
             self._watch_connection()
             await self._try_to_show()
             if self.gateway is not None:
@@ -135,6 +138,7 @@ class Node:
         assert self.owners is not None
         while True:
             self._news.clear()
+            self._notice_standstill()
             # Who hears nobody must not take the others for dead.
             if self.broker.is_connected and not self._leaving:
                 self.owners.look()
@@ -147,6 +151,14 @@ class Node:
             if self._is_to_show:
                 self._is_to_show = False
                 await self._try_to_show()
+
+    def _notice_standstill(self) -> None:
+        """A process that was paused must not take the others for dead when it wakes up."""
+        now = self._clock.monotonic()
+        late = now - self._turned_at - self._heartbeat_seconds
+        if late > self._heartbeat_seconds:
+            self.members.stood_still(late)
+        self._turned_at = now
 
     def _watch_connection(self) -> None:
         connected = self.broker.is_connected

@@ -113,7 +113,7 @@ class Owners:
             and holder[0] != self._node
             and holder[1].epoch > owner.holding().epoch
         ):
-            self._lost(owner)
+            self._lost(owner, f"{holder[0]} has it, with epoch {holder[1].epoch}")
 
     def _begin(self, number: int, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name=f"owner-{number}")
@@ -154,12 +154,12 @@ class Owners:
         self.owned.pop(number, None)
         logger.info("partition %d is given back", number)
 
-    def _lost(self, owner: Owner) -> None:
+    def _lost(self, owner: Owner, reason: str = "") -> None:
         """It ended by itself: another node took it, or something is wrong with it."""
         number = owner.number
         if self.owned.get(number) is not owner or number in self._leaving:
             return
-        logger.warning("partition %d is lost: %s", number, owner.partition.stopped)
+        logger.warning("partition %d is lost: %s", number, reason or owner.partition.stopped)
         del self.owned[number]
         self._not_before[number] = self._clock.monotonic() + AGAIN_SECONDS
         self._begin(number, self._drop(owner))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import asyncio
+from typing import Final, Literal
 
 import msgspec
 
@@ -12,6 +13,10 @@ from engine.errors import SeckillError
 from engine.service.calls import Call, Operation
 from engine.service.replies import Reply, json_reply
 from engine.service.tally import Tally
+
+LAG_SECONDS_MAX: Final = 1.0
+"""It is asked of every read model and partition, behind whatever is being fed to them: no balancer waits
+for that, nor asks for it twice at a time."""
 
 
 class Alive(msgspec.Struct, frozen=True):
@@ -43,6 +48,9 @@ class Health:
     def __init__(self, engine: Engine, tally: Tally) -> None:
         self._engine = engine
         self._tally = tally
+        self._lag = 0
+        self._is_lag_known = True
+        self._asking: asyncio.Task[None] | None = None
         self.draining = False
 
     def operations(self) -> list[Operation]:
@@ -70,14 +78,14 @@ class Health:
         engine, info = self._engine, self._engine.info
         now = engine.statistics()
         stopped, cluster = engine.stopped(), engine.settings.cluster
-        lag, reason = 0, ""
         try:
             # Also where no read model is kept, which `lag` would ask for its place. Of several
             # databases one has to answer.
             await engine.reader.read_places()
-            lag = max((each.commits for each in await engine.queries.lag()), default=0)
+            reachable = await self._look_at_lag()
         except SeckillError:
-            reason = "the store cannot be reached"
+            reachable = False
+        reason = "" if reachable else "the store cannot be reached"
         if stopped:
             reason = f"{len(stopped)} of {engine.reader.partitions} partitions are stopped"
         ready = not reason
@@ -89,8 +97,24 @@ class Health:
         gate = self._tally.gate
         return Readiness(
             *(ready, reason, f"{info.kind} {info.version}", info.durability),
-            *(engine.reader.partitions, len(stopped), now.halted, now.queue_depth, lag),
+            *(engine.reader.partitions, len(stopped), now.halted, now.queue_depth, self._lag),
             "off" if gate is None else "trusted" if gate.statistics().trusted else "open",
             cluster.role if cluster.servers else "embedded",
             engine.served(),
         )
+
+    async def _look_at_lag(self) -> bool:
+        """Have the lag of now, or of a while ago when that takes longer; false when it cannot be told."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask_for_lag(), name="lag")
+        await asyncio.wait((self._asking,), timeout=LAG_SECONDS_MAX)
+        return self._is_lag_known
+
+    async def _ask_for_lag(self) -> None:
+        try:
+            found = await self._engine.queries.lag()
+        except SeckillError:
+            self._is_lag_known = False
+        else:
+            self._is_lag_known = True
+            self._lag = max((each.commits for each in found), default=0)

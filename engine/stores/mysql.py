@@ -37,6 +37,7 @@ from engine.stores import mysql_views_sql as views_sql
 from engine.stores.failpoint import AFTER_COMMIT, Failpoint, no_failpoint
 from engine.stores.layout import Layout, check_layout
 from engine.stores.mysql_connection import (
+    AND_IN_A_TRANSACTION,
     WRITER_IDLE_SECONDS,
     MysqlConnection,
     code_of,
@@ -136,7 +137,8 @@ class MysqlStore(MysqlReads):
         if (old := self._writers.pop(partition, None)) is not None:
             old.close()
         writer = await MysqlConnection.reopen(
-            self._address, f"SET SESSION wait_timeout = {WRITER_IDLE_SECONDS}"
+            self._address,
+            f"SET SESSION wait_timeout = {WRITER_IDLE_SECONDS} {AND_IN_A_TRANSACTION}",
         )
         try:
             await writer.run("BEGIN")

@@ -28,6 +28,11 @@ LOCK_WAIT_SECONDS: Final = 5
 WRITER_IDLE_SECONDS: Final = 60
 """After it the server drops a silent writer, and with it the locks of one that died unnoticed."""
 
+TRANSACTION_IDLE_SECONDS: Final = 5
+AND_IN_A_TRANSACTION: Final = f"/*M! , idle_transaction_timeout = {TRANSACTION_IDLE_SECONDS} */"
+"""To be set with the above: MariaDB, which alone reads it, does not wait that long inside a
+transaction. Whoever takes the partition of a node that hangs in one waits for it."""
+
 SESSION: Final = (
     # Known modes, whatever the server's default is: errors are errors, a backslash escapes.
     "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION'",

@@ -17,6 +17,7 @@ from engine.cqrs.query_side.read_model import DeadLetter, Progress, ReadTable, S
 from engine.errors import StoreUnavailable
 from engine.stores import mysql_views_sql as sql
 from engine.stores.mysql_connection import (
+    AND_IN_A_TRANSACTION,
     READ_SECONDS_MAX,
     WRITER_IDLE_SECONDS,
     MysqlConnection,
@@ -96,7 +97,9 @@ class MysqlViews:
         async with self._conversation() as connection:
             try:
                 # A process that sleeps in here would keep every other one from its checkpoint.
-                drop_me_when_silent = f"SET SESSION wait_timeout = {WRITER_IDLE_SECONDS}"
+                drop_me_when_silent = (
+                    f"SET SESSION wait_timeout = {WRITER_IDLE_SECONDS} {AND_IN_A_TRANSACTION}"
+                )
                 *_, moved = await connection.run_all([drop_me_when_silent, "BEGIN", sql.move(step)])
                 if moved.matched != 1:
                     await connection.run_all(["ROLLBACK", WAIT_AS_BEFORE])
