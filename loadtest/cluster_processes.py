@@ -143,7 +143,7 @@ class ClusterProcesses:
             each.close()
         self.brokers.close()
         for server in self.databases:
-            server.kill()
+            server.close()
 
     def _node(self, role: str, number: int) -> ServeProcess:
         name = f"{role}-{number}"

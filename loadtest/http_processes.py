@@ -18,13 +18,14 @@ from urllib.parse import urlsplit
 import msgspec
 
 from engine.auth_settings import DEFAULT_ADMIN_SECRET
-from engine.config import COMMAND_SIDE_KEYS, ENVIRONMENT_PREFIX, SEPARATOR, Settings
+from engine.config import COMMAND_SIDE_KEYS, ENVIRONMENT_PREFIX, Settings
 from engine.errors import ConfigError
 from engine.inventory.audit import audit
 from engine.runtime import open_reader
 from loadtest.bench_ceilings import WrongAnswer
 from loadtest.bench_runs import STOCK
 from loadtest.http_client import HttpConnection
+from loadtest.settings import as_environment
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 STOP_SECONDS_MAX: Final = 120.0
@@ -104,11 +105,7 @@ async def order_server(directory: Path, overrides: Mapping[str, Any]) -> AsyncIt
         "service.port": 0,
         "service.admin_port": 0,
     }
-    environment = {
-        f"{ENVIRONMENT_PREFIX}{key.replace('.', SEPARATOR).upper()}": str(value)
-        for key, value in settings.items()
-    }
-    async with _running(["-c", SERVER, "serve"], directory, environment) as server:
+    async with _running(["-c", SERVER, "serve"], directory, as_environment(settings)) as server:
         server.public = await asyncio.to_thread(_where, server, "Buyers")
         server.admin = await asyncio.to_thread(_where, server, "Operator")
         yield server

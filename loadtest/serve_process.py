@@ -15,9 +15,10 @@ from typing import Final
 import msgspec
 
 from engine.auth_settings import DEFAULT_ADMIN_SECRET
-from engine.config import ENVIRONMENT_PREFIX, SEPARATOR
+from engine.config import ENVIRONMENT_PREFIX
 from engine.testing.ports import HeldPort
 from loadtest.http_processes import ROOT, SERVER, STOP_SECONDS_MAX
+from loadtest.settings import as_environment
 from loadtest.shop_client import ShopClient
 
 START_SECONDS_MAX: Final = 60.0
@@ -204,9 +205,5 @@ class ServeProcess:
 def environment(settings: Mapping[str, object]) -> dict[str, str]:
     """What a process gets: `settings`, and none of those that this program has itself."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(ENVIRONMENT_PREFIX)}
-    given = {
-        f"{ENVIRONMENT_PREFIX}{key.replace('.', SEPARATOR).upper()}": str(value)
-        for key, value in settings.items()
-    }
     # The source may not be installed.
-    return {**inherited, **given, "PYTHONPATH": str(ROOT)}
+    return {**inherited, **as_environment(settings), "PYTHONPATH": str(ROOT)}

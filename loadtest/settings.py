@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from engine.config import Settings
+from engine.config import ENVIRONMENT_PREFIX, SEPARATOR, Settings
 from engine.errors import ConfigError
 from engine.inventory.commands import HOLD_SECONDS_MAX, QUANTITY_MAX, STOCK_MAX
 from engine.inventory.order_messages import LINES_MAX
@@ -152,3 +152,13 @@ def flatten_config(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any
         else:
             found[f"{prefix}{name}"] = value
     return found
+
+
+def as_environment(settings: Mapping[str, object]) -> dict[str, str]:
+    """Settings by dotted key, as the environment of a process has them."""
+    return {
+        f"{ENVIRONMENT_PREFIX}{key.replace('.', SEPARATOR).upper()}": (
+            ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        )
+        for key, value in settings.items()
+    }

@@ -15,6 +15,7 @@ from hypothesis import settings
 
 import engine
 from tests.servers import (
+    held_port,
     mariadb,
     mariadb_url,
     nats,
@@ -26,6 +27,7 @@ from tests.servers import (
 from tests.shell import shell
 
 __all__ = [
+    "held_port",
     "mariadb",
     "mariadb_url",
     "nats",
@@ -42,7 +44,15 @@ settings.register_profile("local", deadline=None, print_blob=True)
 settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
+LONGEST = "test_readme.py"
+
 ENGINE_FOLDER = str(Path(engine.__file__).parent) + os.sep
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of processes side by side, one begins with the longest test: begun last, it would run alone."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda each: each.path.name != LONGEST)
 
 
 @pytest.fixture(autouse=True)

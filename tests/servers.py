@@ -22,6 +22,7 @@ from engine.testing.nats_server import (
     nats_cluster,
     nats_server,
 )
+from engine.testing.ports import HeldPort
 from engine.testing.redis_server import redis_server
 
 _NUMBERS = count(1)
@@ -37,6 +38,14 @@ def need_nats() -> None:
     """Skip when there is no nats-server; fail instead on a build server."""
     if find_nats_server() is None:
         _do_without("nats-server is not installed; `make install` installs the locked one")
+
+
+@pytest.fixture
+def held_port() -> Iterator[int]:
+    """A port of 127.0.0.1 for a server of the test's own. Until that listens nobody does."""
+    port = HeldPort()
+    yield port.number
+    port.release()
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import pytest
 
-from engine.testing.mariadb_server import free_port
+from engine.testing.ports import HeldPort
 from tests.architecture.source_tree import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -147,12 +147,22 @@ def serving(step: Step, folder: Path, ports: tuple[str, ...]) -> Iterator[None]:
             process.wait()
 
 
+@pytest.fixture
+def ports() -> Iterator[tuple[str, str]]:
+    """Of buyers and of the operator, for `seckill serve`."""
+    held = (HeldPort(), HeldPort())
+    yield str(held[0].number), str(held[1].number)
+    for each in held:
+        each.release()
+
+
+# Every command has a limit of its own.
+@pytest.mark.timeout(0)
 def test_every_command_of_the_readme_runs_and_prints_what_it_shows(
-    tmp_path: Path, mariadb_url: str
+    tmp_path: Path, mariadb_url: str, ports: tuple[str, str]
 ) -> None:
     for name in ("configs", "loadtest"):
         (tmp_path / name).symlink_to(ROOT / name)
-    ports = (str(free_port()), str(free_port()))
     readme = README.replace(READERS_SERVER, mariadb_url)
     for readers, own in zip(READERS_PORTS, ports, strict=True):
         readme = readme.replace(f"127.0.0.1:{readers}", f"127.0.0.1:{own}")

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from engine.testing.mariadb_server import find_program, free_port
+from engine.testing.mariadb_server import find_program
+from engine.testing.ports import HeldPort
 
 START_POLLS_MAX: Final = 400
 POLL_SECONDS: Final = 0.05
@@ -21,11 +22,12 @@ STOP_SECONDS_MAX: Final = 20.0
 
 
 class RedisServer:
-    """A server of one directory; `start` it, and `kill` it in the end."""
+    """A server of one directory; `start` it, and `close` it in the end."""
 
     def __init__(self, directory: Path, *, password: str = "", **settings: str) -> None:
         """`settings` are those of the server, such as `maxmemory="10mb"`."""
-        self.port = free_port()
+        self._held = HeldPort()
+        self.port = self._held.number
         self._directory = directory
         self._password = password
         self._settings = [
@@ -73,6 +75,11 @@ class RedisServer:
             process.kill()
             process.wait(STOP_SECONDS_MAX)
 
+    def close(self) -> None:
+        """Kill it and give its port back."""
+        self.kill()
+        self._held.release()
+
     def pause(self) -> None:
         self._signal(signal.SIGSTOP)
 
@@ -109,4 +116,4 @@ def redis_server(directory: Path) -> Iterator[str]:
         server.start()
         yield server.url()
     finally:
-        server.kill()
+        server.close()

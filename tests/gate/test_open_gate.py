@@ -13,7 +13,6 @@ from engine.config import GateSettings, Settings, load_settings
 from engine.errors import ConfigError
 from engine.runtime import open_gate
 from engine.testing.gate_contract import order
-from engine.testing.mariadb_server import free_port
 from engine.testing.virtual_clock import VirtualClock
 
 
@@ -47,9 +46,11 @@ async def test_a_gate_on_redis_is_connected_when_it_is_opened(redis_url: str, cl
     assert not gate.connected
 
 
-async def test_a_server_that_is_not_there_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_server_that_is_not_there_is_no_error(
+    caplog: pytest.LogCaptureFixture, held_port: int
+) -> None:
     caplog.set_level(logging.WARNING)
-    settings = Settings(gate=GateSettings(url=f"redis://:secret@127.0.0.1:{free_port()}"))
+    settings = Settings(gate=GateSettings(url=f"redis://:secret@127.0.0.1:{held_port}"))
     async with open_gate(settings) as gate:
         assert gate is not None
         assert (await gate.check([order("PHONE")]))[0].kind == "pass"

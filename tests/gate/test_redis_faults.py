@@ -39,7 +39,7 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
     need("redis-server")
     server = RedisServer(tmp_path)
     yield server
-    server.kill()
+    server.close()
 
 
 class Sale:

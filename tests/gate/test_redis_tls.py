@@ -13,7 +13,6 @@ from engine.clock import SystemClock
 from engine.config import GateSettings
 from engine.gate.redis_gate import RedisGate
 from engine.testing.gate_contract import order
-from engine.testing.mariadb_server import free_port
 from engine.testing.redis_server import RedisServer
 from tests.gate.test_redis_gate import connector
 from tests.servers import need
@@ -28,17 +27,16 @@ def authority(tmp_path: Path) -> trustme.CA:
 
 @pytest.fixture(params=["127.0.0.1", "another.example"])
 def server(
-    tmp_path: Path, authority: trustme.CA, request: pytest.FixtureRequest
+    tmp_path: Path, authority: trustme.CA, held_port: int, request: pytest.FixtureRequest
 ) -> Iterator[tuple[str, str]]:
     """The URL of a server that speaks TLS, and the name in its certificate."""
     need("redis-server")
     issued = authority.issue_cert(request.param)
     issued.private_key_pem.write_to_path(tmp_path / "key.pem")
     issued.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
-    port = free_port()
     server = RedisServer(
         tmp_path,
-        tls_port=str(port),
+        tls_port=str(held_port),
         tls_cert_file=str(tmp_path / "cert.pem"),
         tls_key_file=str(tmp_path / "key.pem"),
         tls_ca_cert_file=str(tmp_path / "ca.pem"),
@@ -46,10 +44,11 @@ def server(
     )
     try:
         server.start()
+        yield f"rediss://127.0.0.1:{held_port}", request.param
     except RuntimeError as error:
         pytest.skip(f"this redis-server was built without TLS: {error}")
-    yield f"rediss://127.0.0.1:{port}", request.param
-    server.kill()
+    finally:
+        server.close()
 
 
 # A handshake that failed is ended by asyncio with the server, which this short loop does not wait for.

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from tests.architecture.source_tree import ROOT
+from tests.polling import pause
 
 END_SECONDS_MAX = 120.0
 
@@ -51,6 +52,7 @@ class LoadTestProcess:
     def wait_until(self, come: Callable[[], bool]) -> None:
         while not come():
             assert self.process.poll() is None, self.process.communicate()
+            pause()
 
     def tell(self, number: signal.Signals) -> None:
         """Give a signal to all that a terminal gives it to: the command and its children."""

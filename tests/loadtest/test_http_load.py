@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from engine.config import flatten, load_settings
 from loadtest.http_client import HttpReply
 from loadtest.http_load import (
     NO_CONNECTION,
@@ -35,6 +36,7 @@ from loadtest.http_processes import (
     store_in,
 )
 from loadtest.http_wrk import send_singles
+from loadtest.settings import as_environment
 
 
 def test_every_order_of_endless_lists_has_an_id_of_its_own() -> None:
@@ -124,6 +126,12 @@ def test_a_server_ends_when_who_started_it_is_killed(tmp_path: Path) -> None:
         signal.pidfd_send_signal(server, signal.SIGKILL)
     os.close(server)
     assert ended, "it went on and kept the store locked"
+
+
+@pytest.mark.parametrize("servers", [(), ("nats://a:1", "nats://b:2")])
+def test_a_server_reads_from_its_environment_what_it_was_given(servers: tuple[str, ...]) -> None:
+    given = load_settings(None, {"cluster.servers": servers}, {})
+    assert load_settings(None, {}, as_environment(flatten(given))) == given
 
 
 async def test_wrk_sends_orders_that_are_all_sold(tmp_path: Path) -> None:

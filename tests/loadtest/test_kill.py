@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.cli import main
+from tests.polling import pause
 from tests.runs import read_run
 
 SALE = [
@@ -51,6 +52,7 @@ def test_a_killed_sale_is_audited_and_resumed(
     with subprocess.Popen(program, cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
         while not (history.exists() and history.stat().st_size > NOTES_BYTES_MIN):
             assert process.poll() is None, "the sale ended before it could be killed"
+            pause()
         process.kill()
     assert not (tmp_path / "run" / "run.json").exists()
     audit = ("audit", "--store-url", "sqlite:run/sale.db", "--history", "run/history.jsonl")

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from engine.cli import main
+from tests.polling import pause
 from tests.runs import read_run
 
 KILLS = 5
@@ -54,6 +55,7 @@ def kill_in_the_middle(program: list[str], place: Path, notes_bytes: int) -> Non
     with subprocess.Popen(program, cwd=place, stdout=subprocess.DEVNULL) as process:
         while not (history.exists() and history.stat().st_size > before + notes_bytes):
             assert process.poll() is None, "the sale ended before it could be killed"
+            pause()
         process.kill()
 
 

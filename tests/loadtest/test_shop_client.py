@@ -10,7 +10,6 @@ import pytest
 
 from engine.auth_settings import DEFAULT_ADMIN_SECRET
 from engine.errors import ConfigError, StoreUnavailable
-from loadtest.locust_process import free_port
 from loadtest.shop_client import BatchCounters, ShopClient, batches_between, check_url
 from tests.loadtest.swarm.scripted_shop import Answer, scripted_shop
 from tests.service.serving import served
@@ -57,7 +56,7 @@ def test_a_real_server_is_asked_for_everything_a_load_test_needs(tmp_path: Path)
             ShopClient(server.public, server.admin, "wrong").audit()
 
 
-def test_who_does_not_answer_as_the_service_does_is_named() -> None:
+def test_who_does_not_answer_as_the_service_does_is_named(held_port: int) -> None:
     with scripted_shop(lambda _: Answer(200, {})) as shop:
         client = ShopClient(shop.url, None, "")
         with pytest.raises(ConfigError, match="does not answer as `seckill serve` does"):
@@ -65,7 +64,7 @@ def test_who_does_not_answer_as_the_service_does_is_named() -> None:
         with pytest.raises(ConfigError, match="give --admin-url"):
             client.audit()
     with pytest.raises(StoreUnavailable, match="cannot be reached"):
-        ShopClient(f"http://127.0.0.1:{free_port()}", None, "").about()
+        ShopClient(f"http://127.0.0.1:{held_port}", None, "").about()
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:80", "ftp://shop", "http://", "http://shop/v1"])

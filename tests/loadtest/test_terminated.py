@@ -11,6 +11,7 @@ import pytest
 
 from engine.testing.mariadb_server import MariadbServer
 from tests.architecture.source_tree import ROOT
+from tests.polling import pause
 
 COMMANDS = {
     "tune": ["tune", "--seconds", "60"],
@@ -44,6 +45,7 @@ def test_the_scratch_database_is_dropped(
     )
     while not _is_selling(mariadb, scratch):
         assert program.poll() is None, program.communicate()
+        pause()
     program.send_signal(number)
     _, errors = program.communicate(timeout=60)
     assert scratch not in mariadb.execute("SHOW DATABASES").split()

@@ -13,6 +13,7 @@ import pytest
 from loadtest.reading import read_result
 from loadtest.tune_journal import JOURNAL_FILE, read_journal
 from loadtest.tune_report import TuneRun
+from tests.polling import pause
 from tests.shell import Shell
 
 TUNE = [
@@ -40,6 +41,7 @@ def wait_for_runs(program: subprocess.Popen[str], journal: Path, count: int) -> 
     """The first line is the header."""
     while not (journal.exists() and journal.read_bytes().count(b"\n") > count):
         assert program.poll() is None, program.communicate()
+        pause()
 
 
 def servers_of(folder: Path) -> list[int]:
@@ -73,6 +75,7 @@ def test_a_stopped_experiment_goes_on_where_it_was(
         wait_for_runs(program, journal, 2)
         while driver == "http" and not servers_of(folder):
             assert program.poll() is None, program.communicate()
+            pause()
         program.send_signal(number)
         _, errors = program.communicate()
     assert program.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}.get(number, -9), errors

@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 
 from engine.auth_settings import DEFAULT_ADMIN_SECRET
+from engine.testing.ports import HeldPort
 from tests.architecture.source_tree import ROOT
 
 STOP_SECONDS_MAX = 20.0
@@ -32,14 +33,15 @@ class Served:
             "PYTHONPATH": str(ROOT),
             "COLUMNS": "200",
         }
-        self._ports = (0, 0)
+        self._ports = (HeldPort(), HeldPort())
         self._process: subprocess.Popen[str] | None = None
         self.public = self.admin = ""
 
     def start(self) -> None:
         """Raises RuntimeError when it does not start."""
         program = "from engine.cli import main; main()"
-        ports = [f"--port={self._ports[0]}", f"--admin-port={self._ports[1]}"]
+        port, admin_port = (each.number for each in self._ports)
+        ports = [f"--port={port}", f"--admin-port={admin_port}"]
         log = self._directory / "log.jsonl"
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
@@ -51,8 +53,6 @@ class Served:
                 text=True,
             )
         self.public, self.admin = self._where("Buyers", log), self._where("Operator", log)
-        public, admin = (httpx.URL(url).port or 0 for url in (self.public, self.admin))
-        self._ports = (public, admin)
 
     def kill(self) -> None:
         """End it as a crash would."""
@@ -63,6 +63,12 @@ class Served:
         assert self._process.stdout is not None
         self._process.stdout.close()
         self._process = None
+
+    def close(self) -> None:
+        """Kill it and give its ports back."""
+        self.kill()
+        for each in self._ports:
+            each.release()
 
     def terminate(self) -> None:
         """Tell it to stop; a second time, to stop at once."""
@@ -142,4 +148,4 @@ def served(directory: Path, **settings: str) -> Iterator[Served]:
         server.start()
         yield server
     finally:
-        server.kill()
+        server.close()

@@ -76,13 +76,13 @@ def locust(
 
 
 def headless(url: str, mix: str, *more: str, users: int = 1, seconds: float = 1) -> list[str]:
-    """The flags of a short run without a web page. Users get a second for their last answers.
+    """The flags of a short run without a web page. It waits for the last answers of its users.
 
     With `seconds` 0 it goes on until it is told to end.
     """
     return [
         *("--headless", "--only-summary", f"--host={url}", f"--users={users}"),
-        *(f"--spawn-rate={users}", "--stop-timeout=1"),
+        *(f"--spawn-rate={users}", "--stop-timeout=30"),
         *([f"--run-time={seconds:g}s"] if seconds else []),
         *("--shape=flash", f"--mix={mix}", "--order-prefix=t", "--think-seconds=0", *more),
     ]

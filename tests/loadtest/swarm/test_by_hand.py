@@ -15,10 +15,10 @@ import httpx
 import pytest
 
 from engine.auth_settings import DEFAULT_ADMIN_SECRET
-from loadtest.locust_process import free_port
 from tests.loadtest.swarm.locusts import Locust, ended, headless, locust
 from tests.loadtest.swarm.scripted_shop import Answer, Asked, scripted_shop
 from tests.loadtest.swarm.scripted_shop import sold as of_script
+from tests.polling import pause
 from tests.service.serving import Served, served
 
 FORM = {"user_count": "5", "spawn_rate": "5"}
@@ -49,7 +49,8 @@ class WebPage:
                 if what():
                     return
             except httpx.TransportError:
-                continue  # It does not listen yet.
+                pass  # It does not listen yet.
+            pause()
 
     def stats(self) -> dict[str, Any]:
         found: dict[str, Any] = self.ask("GET", "/stats/requests").json()
@@ -71,11 +72,12 @@ def sold(shop: Served) -> Any:
     return shop.stock("SKU-1")["reserved"]
 
 
-def test_runs_are_started_and_stopped_on_the_web_page(tmp_path: Path, shop: Served) -> None:
-    port = free_port()
-    flags = (f"--host={shop.public}", f"--web-port={port}", "--web-host=127.0.0.1")
+def test_runs_are_started_and_stopped_on_the_web_page(
+    tmp_path: Path, shop: Served, held_port: int
+) -> None:
+    flags = (f"--host={shop.public}", f"--web-port={held_port}", "--web-host=127.0.0.1")
     with locust(tmp_path, *flags, "Buyer") as process, httpx.Client(timeout=30) as client:
-        page = WebPage(process, port, client)
+        page = WebPage(process, held_port, client)
         page.wait_for(lambda: page.ask("GET", "/").status_code == 200)
         # A shop that is not there is no reason to end the page.
         page.ask("POST", "/swarm", host="http://127.0.0.1:1", **FORM)
@@ -86,6 +88,7 @@ def test_runs_are_started_and_stopped_on_the_web_page(tmp_path: Path, shop: Serv
             assert page.ask("POST", "/swarm", host=shop.public, **FORM).json()["success"]
             while sold(shop) < wanted:
                 assert process.process.poll() is None, process.errors
+                pause()
             # Its figures are two seconds old at the most.
             page.wait_for(lambda: page.reserved() > 0)
             assert page.ask("POST", "/stop").json()["success"]
@@ -109,16 +112,18 @@ def _worker(tmp_path: Path, port: int, name: str) -> Any:
 def _wait_for(process: Locust, text: str) -> None:
     while text not in process.errors:
         assert process.process.poll() is None, process.errors
+        pause()
 
 
-def test_the_books_of_a_master_and_its_workers_are_one(tmp_path: Path, shop: Served) -> None:
-    port = free_port()
+def test_the_books_of_a_master_and_its_workers_are_one(
+    tmp_path: Path, shop: Served, held_port: int
+) -> None:
     with ExitStack() as stack:
         master = stack.enter_context(
-            _master(tmp_path, shop.public, port, "--expect-workers=2", "--rate=200")
+            _master(tmp_path, shop.public, held_port, "--expect-workers=2", "--rate=200")
         )
         for name in ("first", "second"):
-            stack.enter_context(_worker(tmp_path, port, name))
+            stack.enter_context(_worker(tmp_path, held_port, name))
         page = master.page()
         assert "Traceback" not in master.errors
     found = page.outcomes
@@ -127,7 +132,7 @@ def test_the_books_of_a_master_and_its_workers_are_one(tmp_path: Path, shop: Ser
     assert found.unknown == found.failed == 0
 
 
-def test_what_workers_users_still_wait_for_is_waited_for(tmp_path: Path) -> None:
+def test_what_workers_users_still_wait_for_is_waited_for(tmp_path: Path, held_port: int) -> None:
     """Longer than a report of the books takes, and than Locust's own master waits."""
     never = threading.Event()
 
@@ -137,28 +142,29 @@ def test_what_workers_users_still_wait_for_is_waited_for(tmp_path: Path) -> None
         never.wait(5)
         return Answer(200, {"id": "SKU-1:x"})
 
-    port = free_port()
     with scripted_shop(script) as shop, ExitStack() as stack:
         flags = ("--expect-workers=2", "--mix=buyer:1", "--pay-rate=1")
-        master = stack.enter_context(_master(tmp_path, shop.url, port, *flags, seconds=1))
+        master = stack.enter_context(_master(tmp_path, shop.url, held_port, *flags, seconds=1))
         for name in ("first", "second"):
-            stack.enter_context(_worker(tmp_path, port, name))
+            stack.enter_context(_worker(tmp_path, held_port, name))
         found = master.page().outcomes
         paid = len(shop.to("/confirm"))
     assert found.accepted == found.paid == paid >= 10
     assert found.pay_unknown_units == found.unknown == 0
 
 
-def test_a_worker_that_joins_late_sends_orders_of_its_own(tmp_path: Path, shop: Served) -> None:
-    port = free_port()
+def test_a_worker_that_joins_late_sends_orders_of_its_own(
+    tmp_path: Path, shop: Served, held_port: int
+) -> None:
     with ExitStack() as stack:
         flags = ("--expect-workers=1", "--progress", "--enable-rebalancing")
-        master = stack.enter_context(_master(tmp_path, shop.public, port, *flags, seconds=600))
-        first = stack.enter_context(_worker(tmp_path, port, "first"))
+        master = stack.enter_context(_master(tmp_path, shop.public, held_port, *flags, seconds=600))
+        first = stack.enter_context(_worker(tmp_path, held_port, "first"))
         _wait_for(master, "All users spawned")
-        late = stack.enter_context(_worker(tmp_path, port, "late"))
+        late = stack.enter_context(_worker(tmp_path, held_port, "late"))
         while not _ids_of_late_workers(shop):
             assert master.process.poll() is None, master.errors
+            pause()
         master.process.send_signal(signal.SIGTERM)
         page = master.page()
         for each in (master, first, late):
@@ -178,12 +184,13 @@ def _ids_of_late_workers(shop: Served) -> list[str]:
     return re.findall(r"t-1-[0-9a-f]{8}-", table.raise_for_status().text)
 
 
-def test_a_master_whose_worker_is_killed_ends_and_writes(tmp_path: Path, shop: Served) -> None:
-    port = free_port()
+def test_a_master_whose_worker_is_killed_ends_and_writes(
+    tmp_path: Path, shop: Served, held_port: int
+) -> None:
     with ExitStack() as stack:
         flags = ("--expect-workers=2", "--progress")
-        master = stack.enter_context(_master(tmp_path, shop.public, port, *flags, seconds=8))
-        workers = [stack.enter_context(_worker(tmp_path, port, name)) for name in ("a", "b")]
+        master = stack.enter_context(_master(tmp_path, shop.public, held_port, *flags, seconds=5))
+        workers = [stack.enter_context(_worker(tmp_path, held_port, name)) for name in ("a", "b")]
         _wait_for(master, "All users spawned")
         os.kill(workers[0].process.pid, signal.SIGKILL)
         assert master.process.stdout is not None
@@ -198,7 +205,7 @@ def test_a_master_whose_worker_is_killed_ends_and_writes(tmp_path: Path, shop: S
 
 
 def test_started_by_hand_locust_tells_what_became_of_the_orders(tmp_path: Path) -> None:
-    flags = ("--headless", "--users=20", "--spawn-rate=20", "--run-time=1s", "--stop-timeout=5")
+    flags = ("--headless", "--users=20", "--spawn-rate=20", "--run-time=2s", "--stop-timeout=5")
     with scripted_shop(of_script) as shop:
         with locust(tmp_path, f"--host={shop.url}", *flags) as process:
             found = process.page().outcomes

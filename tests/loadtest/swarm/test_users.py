@@ -77,7 +77,7 @@ def test_who_never_gets_a_reply_is_unknown_and_who_is_always_put_off_has_failed(
         return None if number_of(asked.key) == 0 else AGAIN
 
     with scripted_shop(script) as shop, locust(
-        tmp_path, *headless(shop.url, "buyer:1", "--stop-timeout=30", users=2)
+        tmp_path, *headless(shop.url, "buyer:1", users=2)
     ) as process:  # fmt: skip
         found = process.page()
     assert found.outcomes.unknown == found.outcomes.unknown_units == 1
@@ -98,7 +98,7 @@ def test_an_order_in_doubt_when_the_run_ends_is_asked_for_with_pauses(tmp_path: 
         return IN_DOUBT if begun[-1] < begun[0] + 3 else sold(asked)
 
     with scripted_shop(script) as shop, locust(
-        tmp_path, *headless(shop.url, "buyer:1", "--stop-timeout=30")
+        tmp_path, *headless(shop.url, "buyer:1")
     ) as process:  # fmt: skip
         found = process.page().outcomes
     assert (found.sent, found.accepted, found.unknown) == (1, 1, 0)
@@ -281,7 +281,7 @@ def test_who_is_still_waiting_when_the_time_is_up_is_unknown(tmp_path: Path) -> 
 
     with scripted_shop(script) as shop:
         try:
-            flags = ("--list-size=3",)
+            flags = ("--list-size=3", "--stop-timeout=1")
             found = run(tmp_path, shop.url, "buyer:1,list:1", *flags, users=4).outcomes
         finally:
             over.set()
@@ -298,7 +298,8 @@ def test_orders_that_were_due_and_never_sent_are_counted(tmp_path: Path) -> None
 
     with scripted_shop(script) as shop:
         try:
-            found = run(tmp_path, shop.url, "buyer:1", "--rate=50", users=2).outcomes
+            flags = ("--rate=50", "--stop-timeout=1")
+            found = run(tmp_path, shop.url, "buyer:1", *flags, users=2).outcomes
         finally:
             over.set()
     due = len(list(timetable("flash", 50, 1, seed=1)))
