@@ -15,7 +15,7 @@ SIDE_BY_SIDE := --numprocesses=2 --dist=worksteal
 PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo cluster-demo test services bench bench-http vulnerabilities lock clean
+.PHONY: help install demo cluster-demo test services bench bench-http bench-cluster vulnerabilities lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -46,6 +46,9 @@ bench: $(STAMP) ## Measure the stages and the whole engine; writes a folder in r
 
 bench-http: $(STAMP) ## Measure orders over HTTP and an overload in ten minutes; writes a folder too
 	$(BIN)/python -m loadtest.bench_http
+
+bench-cluster: $(STAMP) services ## Measure what the way over the brokers costs, in ten minutes; writes a folder too
+	$(BIN)/python -m loadtest.bench_cluster
 
 vulnerabilities: $(STAMP) ## Look up known holes in what requirements.lock pins (asks PyPI)
 	$(BIN)/pip-audit --requirement requirements.lock --disable-pip --strict

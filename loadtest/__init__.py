@@ -9,6 +9,8 @@ Tuning                    tune_command, tune (what is tried), tune_runs, tune_se
                           drivers, http_driver, locust_driver; recommend
 A load that changes       changing_load
 Benchmarks                bench (the engine), bench_http (the service): http_load, http_processes
+                          bench_cluster (the way over brokers): its _steps, _runs, _brokers,
+                          _programs (processes) and _caller (what they run)
 A cluster                 cluster_demo: cluster_processes (all of it; serve_process is one),
                           cluster_sale (its buyers), cluster_report
 Results                   results, reading; intervals and latency; machine

@@ -29,6 +29,7 @@ Kind: TypeAlias = Literal[
     "changing-load",
     "bench",
     "bench-http",
+    "bench-cluster",
     "cluster-demo",
 ]
 Strategy: TypeAlias = Literal[

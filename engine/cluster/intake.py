@@ -113,39 +113,54 @@ class Intake:
             self._deliveries.add(Delivery(sequence, _nobody_waits))
             return
         try:
-            commands, streams = self._decode(message)
+            groups, streams = self._decode(message)
         except WireError as error:
             logger.warning("message %d of partition %d: %s", sequence, self._number, error)
             nothing = partial(self._tell, message, [], [])
             self._deliveries.add(Delivery(sequence, nothing))
             return
-        self._queue(sequence, message, commands, streams)
+        self._queue(sequence, message, groups, streams)
 
-    def _decode(self, message: CommandMessage) -> tuple[list[Command], list[StreamKey]]:
-        """Every command, and its stream. Raises WireError for what is not for this partition."""
-        commands: list[Command] = []
+    def _decode(
+        self, message: CommandMessage
+    ) -> tuple[dict[StreamKey, list[Command]], list[StreamKey]]:
+        """The commands by stream, and the stream of each of them.
+
+        Raises WireError for what is not for this partition.
+        """
+        groups: dict[StreamKey, list[Command]] = {}
         streams: list[StreamKey] = []
         for run in message.runs:
             if run.aggregate_type not in self._registry.types:
                 raise WireError(f"no aggregate type {run.aggregate_type!r} is known here")
-            found = self._wire.decode_run(run)
-            commands += found
-            streams += [(run.aggregate_type, each.aggregate_id) for each in found]
-        for _, aggregate_id in set(streams):
-            if partition_of(aggregate_id, self._partitions) != self._number:
-                raise WireError(f"{aggregate_id!r} is of another partition")
-        return commands, streams
+            commands = self._wire.decode_run(run)
+            ids = [each.aggregate_id for each in commands]
+            keys = {each: (run.aggregate_type, each) for each in dict.fromkeys(ids)}
+            group_of = {each: self._group(groups, key) for each, key in keys.items()}
+            if len(group_of) == 1:
+                group_of[ids[0]].extend(commands)
+            else:
+                for aggregate_id, command in zip(ids, commands, strict=True):
+                    group_of[aggregate_id].append(command)
+            streams += map(keys.__getitem__, ids)
+        return groups, streams
+
+    def _group(self, groups: dict[StreamKey, list[Command]], stream: StreamKey) -> list[Command]:
+        found = groups.get(stream)
+        if found is None:
+            if partition_of(stream[1], self._partitions) != self._number:
+                raise WireError(f"{stream[1]!r} is of another partition")
+            found = groups[stream] = []
+        return found
 
     def _queue(
         self,
         sequence: int,
         message: CommandMessage,
-        commands: list[Command],
+        groups: dict[StreamKey, list[Command]],
         streams: list[StreamKey],
     ) -> None:
-        groups: dict[StreamKey, list[Command]] = {}
-        for stream, command in zip(streams, commands, strict=True):
-            groups.setdefault(stream, []).append(command)
+        """`groups` are in the order in which their streams come first in `streams`."""
         now = self._clock.monotonic()
         deadline = now + (message.deadline_us - self._clock.wall_us()) / 1e6
         futures: list[asyncio.Future[list[Outcome]]] = []

@@ -153,8 +153,8 @@ class Lane:
         deadline = max(request.deadline for request, _, _ in sent.slices)
         now = self._clock.monotonic()
         deadline_us = self._clock.wall_us() + int((deadline - now) * 1e6)
-        commands = _commands_of(sent.slices)
-        data = self._wire.encode_commands(self._inbox, sent.number, deadline_us, commands)
+        parts = _parts_of(sent.slices)
+        data = self._wire.encode_commands(self._inbox, sent.number, deadline_us, parts)
         # Not of the command ids alone: the same command through another gateway is another message,
         # which gets a reply of its own.
         message_id = f"{self._inbox}.{sent.number}"
@@ -252,9 +252,7 @@ class Lane:
         return sent
 
 
-def _commands_of(slices: list[Slice]) -> list[Addressed]:
+def _parts_of(slices: list[Slice]) -> list[Addressed]:
     return [
-        (request.aggregate_type, each)
-        for request, start, stop in slices
-        for each in request.commands[start:stop]
+        (request.aggregate_type, request.commands[start:stop]) for request, start, stop in slices
     ]

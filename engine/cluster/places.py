@@ -72,7 +72,7 @@ class PlacesOut:
             depth = max(depth, place)
             if command.id in wanted:
                 found.append((place, command))
-        runs = self._wire.runs_of((stream[0], command) for _, command in found)
+        runs = self._wire.runs_of([(stream[0], [command for _, command in found])])
         places = Places(depth, [place for place, _ in found], runs)
         await self._broker.send(message.reply, _ENCODER.encode(places))
 

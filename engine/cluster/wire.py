@@ -1,15 +1,16 @@
 """What travels over the broker, as msgpack: commands to an owner, outcomes back.
 
     CommandMessage  [inbox, number, deadline_us, [[kind, aggregate type, [command, ...]], ...]]
-    OutcomeMessage  [number, [outcome, ...]]   in the order of the commands
+    OutcomeMessage  [number, plain, [outcome, ...]]   in the order of the commands
 
 A run holds commands of one kind that follow one another, so that the order of arrival is kept and one
-pass of C code decodes them.
+pass of C code decodes them. So it does with outcomes that are all events or refusals, which is `plain`;
+among others each has a number that tells what it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from types import GenericAlias
 from typing import Any, Final, TypeAlias, Union
@@ -31,8 +32,8 @@ from engine.errors import (
     StoreUnavailable,
 )
 
-Addressed: TypeAlias = tuple[str, Command]
-"""The aggregate type, by name, and the command."""
+Addressed: TypeAlias = tuple[str, Sequence[Command]]
+"""The aggregate type, by name, and commands for it."""
 
 
 class WireError(ValueError):
@@ -56,6 +57,7 @@ class CommandMessage(msgspec.Struct, frozen=True, array_like=True):
 
 class OutcomeMessage(msgspec.Struct, frozen=True, array_like=True):
     number: int
+    plain: bool
     outcomes: msgspec.Raw
 
 
@@ -84,6 +86,8 @@ _WORDS: Final = {
 
 _OF_COMMAND: Final = {kind.__name__: kind for kind in (CommandIdReused, OutcomeUnknown)}
 """Errors that are made of a command id."""
+
+_PLAIN: Final = frozenset({tuple, Rejected})
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 
@@ -114,21 +118,21 @@ class Wire:
         self._outcomes = msgspec.msgpack.Decoder[Any](
             GenericAlias(list, (Union[self._done, _Refused, _Failed, self._found],))
         )
+        self._plain = msgspec.msgpack.Decoder[Any](GenericAlias(list, (answer | Rejected,)))
         self._messages = msgspec.msgpack.Decoder(CommandMessage)
         self._replies = msgspec.msgpack.Decoder(OutcomeMessage)
 
     def encode_commands(
-        self, inbox: str, number: int, deadline_us: int, commands: Iterable[Addressed]
+        self, inbox: str, number: int, deadline_us: int, parts: Sequence[Addressed]
     ) -> bytes:
-        message = CommandMessage(inbox, number, deadline_us, self.runs_of(commands))
+        message = CommandMessage(inbox, number, deadline_us, self.runs_of(parts))
         return _ENCODER.encode(message)
 
-    def runs_of(self, commands: Iterable[Addressed]) -> list[Run]:
-        runs = []
-        for (name, kind), run in groupby(commands, key=_kind_of):
-            encoded = _ENCODER.encode([command for _, command in run])
-            runs.append(Run(kind.__name__, name, msgspec.Raw(encoded)))
-        return runs
+    def runs_of(self, parts: Sequence[Addressed]) -> list[Run]:
+        return [
+            Run(kind.__name__, name, msgspec.Raw(_ENCODER.encode(commands)))
+            for name, kind, commands in _split(parts)
+        ]
 
     def decode_message(self, data: bytes) -> CommandMessage:
         """The message, its commands still encoded. Raises WireError."""
@@ -149,8 +153,9 @@ class Wire:
         return commands
 
     def encode_outcomes(self, number: int, outcomes: Sequence[Outcome | Found]) -> bytes:
-        encoded = _ENCODER.encode([self._to_wire(each) for each in outcomes])
-        return _ENCODER.encode(OutcomeMessage(number, msgspec.Raw(encoded)))
+        plain = _PLAIN.issuperset(map(type, outcomes))
+        encoded = _ENCODER.encode(outcomes if plain else [self._to_wire(each) for each in outcomes])
+        return _ENCODER.encode(OutcomeMessage(number, plain, msgspec.Raw(encoded)))
 
     def decode_reply(self, data: bytes) -> OutcomeMessage:
         """The reply, its outcomes still encoded. Raises WireError."""
@@ -162,6 +167,9 @@ class Wire:
     def decode_outcomes(self, reply: OutcomeMessage) -> list[Any]:
         """Outcomes; a Found for each Ask, its standing as plain values. Raises WireError."""
         try:
+            if reply.plain:
+                plain: list[Any] = self._plain.decode(reply.outcomes)
+                return plain
             return [self._from_wire(each) for each in self._outcomes.decode(reply.outcomes)]
         except msgspec.DecodeError as error:
             raise WireError(f"no outcomes: {error}") from error
@@ -193,8 +201,19 @@ class Wire:
         return Found(found.events, found.standing)
 
 
-def _kind_of(addressed: Addressed) -> tuple[str, type[Command]]:
-    return addressed[0], type(addressed[1])
+def _split(
+    parts: Sequence[Addressed],
+) -> Iterator[tuple[str, type[Command], Sequence[Command]]]:
+    """Commands of one kind that follow one another, with the name of their aggregate type."""
+    commands = [each for _, some in parts for each in some]
+    names, kinds = {name for name, _ in parts}, set(map(type, commands))
+    if len(names) == len(kinds) == 1:
+        # Nearly always, and much faster than looking at each.
+        yield names.pop(), kinds.pop(), commands
+        return
+    named = ((name, each) for name, some in parts for each in some)
+    for (name, kind), run in groupby(named, key=lambda each: (each[0], type(each[1]))):
+        yield name, kind, [command for _, command in run]
 
 
 def _shape(name: str, tag: int, **fields: Any) -> Any:

@@ -66,6 +66,11 @@ class MariadbServer:
         }
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        """Of the process, 0 while it is down."""
+        return self._process.pid if self._process is not None else 0
+
     def url(self, database: str = "seckill", user: str = "root", password: str = "") -> str:
         secret = f":{password}" if password else ""
         return f"mysql://{user}{secret}@127.0.0.1:{self.port}/{database}"

@@ -94,6 +94,11 @@ class NatsServer:
         return [f"http://127.0.0.1:{self._monitor.number}"]
 
     @property
+    def pid(self) -> int:
+        """Of the process, 0 while it is down."""
+        return self._process.pid if self._process is not None else 0
+
+    @property
     def running(self) -> bool:
         """Whether the process is there; a paused one is."""
         return self._process is not None and self._process.poll() is None

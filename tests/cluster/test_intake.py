@@ -1,0 +1,97 @@
+"""A message becomes one request for each SKU in it, and is answered in the order of its commands."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from engine.clock import SystemClock
+from engine.cluster.broker import Broker
+from engine.cluster.deliveries import Deliveries
+from engine.cluster.intake import Intake
+from engine.cluster.wire import Wire
+from engine.cqrs.aggregate import AggregateType
+from engine.cqrs.command_side.mailbox import Request
+from engine.cqrs.command_side.partition import Partition
+from engine.cqrs.event_store import Source
+from engine.cqrs.messages import Command, Rejected
+from engine.cqrs.partitioning import partition_of
+from engine.errors import StreamKey
+from engine.inventory.commands import Confirm, Reserve
+from engine.inventory.sale import sale_registry
+
+REGISTRY = sale_registry()
+WIRE = Wire(REGISTRY)
+PARTITIONS = 2
+MINE = [each for each in "ABCDEFGH" if partition_of(each, PARTITIONS) == 1]
+OTHER = next(each for each in "ABCDEFGH" if partition_of(each, PARTITIONS) == 0)
+
+
+class Desk:
+    """Stands for a partition and for the way back, and keeps what came."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[StreamKey, Request]] = []
+        self.replies: list[tuple[str, bytes]] = []
+        self.queue_depth = 0
+        self.deliveries = Deliveries(Source("life", 0), lambda: None)
+        self.deliveries.begin("life", 100)
+        self.intake = Intake(
+            *(1, cast(Partition, self), self.deliveries, cast(Broker, None), WIRE, REGISTRY),
+            *(PARTITIONS, 1_000, lambda *reply: self.replies.append(reply), SystemClock()),
+        )
+
+    def submit(self, _: AggregateType[Any], stream: StreamKey, request: Request) -> None:
+        self.requests.append((stream, request))
+
+    def take(self, commands: list[Command]) -> None:
+        far = SystemClock().wall_us() + 60_000_000
+        data = WIRE.encode_commands("inbox", 7, far, [("stock", commands)])
+        self.intake.take(1, data)
+
+    def make_durable(self) -> None:
+        mark = self.deliveries.mark(())
+        assert mark is not None
+        self.deliveries.stored(mark)
+
+
+def order(number: int, sku: str) -> Reserve:
+    return Reserve(f"c-{number}", sku, f"buyer-{number}", 1)
+
+
+@pytest.mark.parametrize(
+    "commands",
+    [
+        [order(n, MINE[0]) for n in range(5)],
+        [order(n, MINE[n % 3]) for n in range(7)],
+        [order(0, MINE[1]), Confirm("c-8", MINE[0], "c-1"), order(1, MINE[1]), order(2, MINE[0])],
+    ],
+    ids=["one SKU", "several SKUs", "several kinds"],
+)
+async def test_outcomes_are_in_the_order_of_the_commands(commands: list[Command]) -> None:
+    desk = Desk()
+    desk.take(commands)
+    skus = [stream[1] for stream, _ in desk.requests]
+    assert skus == list(dict.fromkeys(each.aggregate_id for each in commands))
+    for (_, sku), request in desk.requests:
+        # Each SKU has its own commands, in their order.
+        assert list(request.commands) == [each for each in commands if each.aggregate_id == sku]
+        request.answer(0, [Rejected("no", each.id) for each in request.commands])
+    await asyncio.sleep(0)
+    assert desk.replies == [], "told before it is durable that the message is decided"
+    desk.make_durable()
+    ((inbox, data),) = desk.replies
+    reply = WIRE.decode_reply(data)
+    assert (inbox, reply.number) == ("inbox", 7)
+    assert WIRE.decode_outcomes(reply) == [Rejected("no", each.id) for each in commands]
+
+
+async def test_a_message_with_a_command_of_another_partition_is_answered_with_nothing() -> None:
+    desk = Desk()
+    desk.take([order(1, MINE[0]), order(2, OTHER)])
+    assert desk.requests == []
+    desk.make_durable()
+    ((_, data),) = desk.replies
+    assert WIRE.decode_outcomes(WIRE.decode_reply(data)) == []
