@@ -43,8 +43,9 @@ def run(folder: Path, url: str) -> list[str]:
         capture_output=True,
         encoding="utf-8",
         timeout=PROGRAM_SECONDS_MAX,
-        check=True,
+        check=False,
     )
+    assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
 

@@ -19,8 +19,8 @@ from engine.cluster.events_out import MESSAGES_MAX, EventsOut
 from engine.cqrs.event_store import StoredCommit
 from engine.testing.nats_proxy import NatsProxy, nats_proxy
 from engine.testing.nats_server import NatsServer, nats_server
-from tests.cluster.outlet import Outlet, headers, outlet, stop
-from tests.gate.waiting import real_seconds
+from tests.cluster.outlet import STEP_SECONDS, Outlet, headers, outlet, stop
+from tests.gate.waiting import real_seconds, until
 from tests.servers import need_nats
 
 DUPLICATE_SECONDS = 0.1
@@ -388,12 +388,13 @@ async def test_what_nobody_thought_of_is_logged_once_and_tried_again(
 async def until_saved(shop: Outlet, position: int) -> None:
     """Until the bucket has this position."""
     bucket = await shop.client.jetstream().key_value(shop.stream.checkpoints)
-    for _ in range(1_000):
-        await shop.until(lambda: True)
+
+    async def is_saved() -> bool:
+        shop.clock.advance(STEP_SECONDS)
         try:
             entry = await bucket.get("events.0")
         except APIError:
-            continue
-        if json.loads(entry.value or b"{}")["position"] == position:
-            return
-    raise AssertionError("the bucket does not have it")
+            return False
+        return bool(json.loads(entry.value or b"{}")["position"] == position)
+
+    await until(is_saved)
