@@ -29,6 +29,9 @@ LIMIT = 8
 SCARCE_IN, LIMITED_IN = 0, 1
 """Partitions of the SKUs that are sold out, and limited: both of the first engine."""
 
+PATIENCE_SECONDS = 60
+"""What a patient buyer gives a gateway: more than any fault of a test lasts, on a slow machine too."""
+
 IMPATIENT = 24
 ASKED_AGAIN = 60
 POLL_SECONDS = 0.05
@@ -46,11 +49,11 @@ SETTINGS = {
 
 
 @contextmanager
-def running_cluster(directory: Path) -> Iterator[ClusterProcesses]:
-    """Three brokers, a database, two engines and two gateways, all serving."""
+def running_cluster(directory: Path, databases: int = 1) -> Iterator[ClusterProcesses]:
+    """Three brokers, databases, two engines and two gateways, all serving."""
     need("mariadbd", "mysqld")
     need_nats()
-    cluster = ClusterProcesses(directory, settings=SETTINGS)
+    cluster = ClusterProcesses(directory, databases=databases, settings=SETTINGS)
     try:
         cluster.start()
         yield cluster
@@ -70,8 +73,9 @@ async def until(is_so: Callable[[], bool], what: str) -> None:
 class ClusterSale:
     """Two crowds in front of both gateways. Made by `selling`, which proves it at the end.
 
-    `patient` buyers send an order until it has a definite answer. Those of `impatient` send it once and
-    leave: what they were told did not happen must not happen later.
+    `patient` buyers wait long, and send an order until it has a definite answer. Those of `impatient`
+    wait as long as a person does, send it once and leave: what they were told did not happen must not
+    happen later.
     """
 
     def __init__(self, cluster: ClusterProcesses, directory: Path, name: str) -> None:
@@ -89,7 +93,8 @@ class ClusterSale:
             per_second=240,
             accounts=20,
             repeats=0.05,
-            open_seconds_max=60,
+            answer_seconds=PATIENCE_SECONDS,
+            open_seconds_max=PATIENCE_SECONDS,
             seed=next(_SEEDS),
         )
         self.patient = ClusterCrowd(gateways, load, self._writer)
@@ -174,12 +179,14 @@ class ClusterSale:
     async def prove(self, accepted_min: int) -> None:
         """No acknowledged order is lost, nothing that was refused is there, nothing is oversold."""
         history = await asyncio.to_thread(read_history, self._path)
-        report = await audit_store(self._cluster.settings.store.url, history)
+        report = await audit_store(self._cluster.settings.store.places, history)
         findings = [finding for check in report.checks for finding in check.findings]
         assert report.ok, findings
         for crowd in (self.patient, self.impatient):
             assert crowd.total.failed == 0, crowd.samples
-        assert self.patient.total.unknown == 0, self.told()
+        # Whatever was lost on the way was sent again in time: nobody was left to ask what became of it.
+        total = self.patient.total
+        assert (total.unknown, total.open_answers.get("202", 0)) == (0, 0), self.told()
         assert self.patient.total.accepted >= accepted_min
         assert self.patient.total.repeated > 0
         scarce = [
