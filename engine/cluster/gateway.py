@@ -89,7 +89,9 @@ class Gateway:
     def look(self) -> None:
         """Act on what the nodes show. Called after every heartbeat, and now and then."""
         now = self._clock.monotonic()
-        holdings = self._members.holdings()
+        # Who hears nothing knows of no owner, whoever it took for one.
+        is_deaf = self._members.silent_seconds >= self._patience
+        holdings = {} if is_deaf else self._members.holdings()
         for number, lane in enumerate(self.lanes):
             found = holdings.get(number)
             if found is None:

@@ -20,6 +20,7 @@ from engine.cqrs.messages import Command, Outcome
 from engine.errors import (
     BrokerUnavailable,
     EngineClosed,
+    InvalidCommand,
     OutcomeUnknown,
     Overloaded,
     SeckillError,
@@ -34,6 +35,9 @@ the broker a sync to disk on every replica, so few large ones go further than ma
 
 FULL_IN_FLIGHT_MAX: Final = 16
 """The same while a full message waits: merging could make it no larger."""
+
+HEADER_BYTES: Final = 1_024
+"""Of a message, beside its commands: its id and the name of the stream."""
 
 AGAIN_SECONDS: Final = 0.2
 PUBLISH_SECONDS_MAX: Final = DUPLICATE_SECONDS / 2
@@ -88,6 +92,7 @@ class Lane:
         self._deadline = Alarm(clock, self._expire)
         self._timer: Timer | None = None
         self._soon = False
+        self._closed = False
         self._publishing: set[asyncio.Task[None]] = set()
         self.messages: dict[int, Sent] = {}
         self.unanswered = 0
@@ -126,7 +131,9 @@ class Lane:
 
     def _flush(self) -> None:
         self._soon = False
-        while self._queue.queue and len(self._publishing) < self._in_flight_max:
+        while (
+            not self._closed and self._queue.queue and len(self._publishing) < self._in_flight_max
+        ):
             slices = self._queue.take(self._commands_max)
             if slices:
                 self._send(slices)
@@ -137,28 +144,44 @@ class Lane:
         return FULL_IN_FLIGHT_MAX if is_full else IN_FLIGHT_MAX
 
     def _send(self, slices: list[Slice]) -> None:
+        """Publish slices as one message, or as several if one would be too large."""
         sent = Sent(self._next_number(), slices, self.life)
-        self.messages[sent.number] = sent
-        self.unanswered += sum(stop - start for _, start, stop in slices)
-        task = self._loop.create_task(self._publish(sent))
-        self._publishing.add(task)
-        task.add_done_callback(self._published)
+        deadline = max(request.deadline for request, _, _ in slices)
+        deadline_us = self._clock.wall_us() + int((deadline - self._clock.monotonic()) * 1e6)
+        bytes_max = self._broker.message_bytes_max - HEADER_BYTES
+        parts, count = _parts_of(slices), sum(stop - start for _, start, stop in slices)
+        try:
+            data = self._wire.encode_commands(self._inbox, sent.number, deadline_us, parts)
+            error = f"it has {len(data):,} bytes, and at most {bytes_max:,} can be sent"
+        except (TypeError, ValueError, OverflowError) as found:
+            # What its type does not allow, or no message can hold: only that command shall fail.
+            data, error = b"", repr(found)
+        if 0 < len(data) <= bytes_max:
+            self.messages[sent.number] = sent
+            self.unanswered += count
+            task = self._loop.create_task(self._publish(sent, data, deadline))
+            self._publishing.add(task)
+            task.add_done_callback(self._published)
+        elif count > 1:
+            for half in _halves(slices, count // 2):
+                if half:
+                    self._send(half)
+        else:
+            request, start, _ = slices[0]
+            request.answer(start, [InvalidCommand(f"the command cannot be sent: {error}")])
 
     def _published(self, task: asyncio.Task[None]) -> None:
         self._publishing.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("partition %d: publishing failed", self._partition, exc_info=error)
         if self._queue.queue:
             self._wake()
 
-    async def _publish(self, sent: Sent) -> None:
-        deadline = max(request.deadline for request, _, _ in sent.slices)
-        now = self._clock.monotonic()
-        deadline_us = self._clock.wall_us() + int((deadline - now) * 1e6)
-        parts = _parts_of(sent.slices)
-        data = self._wire.encode_commands(self._inbox, sent.number, deadline_us, parts)
+    async def _publish(self, sent: Sent, data: bytes, deadline: float) -> None:
         # Not of the command ids alone: the same command through another gateway is another message,
         # which gets a reply of its own.
         message_id = f"{self._inbox}.{sent.number}"
-        give_up = min(deadline, now + PUBLISH_SECONDS_MAX)
+        give_up = min(deadline, self._clock.monotonic() + PUBLISH_SECONDS_MAX)
         may_be_stored = False
         while sent.number in self.messages:
             try:
@@ -219,6 +242,7 @@ class Lane:
 
     async def close(self) -> None:
         """Publish nothing more, and answer whoever still waits. Idempotent."""
+        self._closed = True
         self._deadline.set(math.inf)
         if self._timer is not None:
             self._timer.cancel()
@@ -250,6 +274,13 @@ class Lane:
         if sent is not None:
             self.unanswered -= sum(stop - start for _, start, stop in sent.slices)
         return sent
+
+
+def _halves(slices: list[Slice], first: int) -> tuple[list[Slice], list[Slice]]:
+    """The slices of the `first` commands, and of the rest."""
+    fifo = Fifo()
+    fifo.put_back(slices)
+    return fifo.take(first), fifo.take(fifo.depth)
 
 
 def _parts_of(slices: list[Slice]) -> list[Addressed]:

@@ -57,8 +57,12 @@ def decode_heartbeat(data: bytes) -> Heartbeat | None:
     """None for what is none, such as that of another version."""
     try:
         return _DECODER.decode(data)
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         return None
+
+
+FORGET_SECONDS: Final = 3_600.0
+"""A node that is silent for so long is forgotten: names are made up, and each would stay for ever."""
 
 
 def score(node: str, partition: int) -> int:
@@ -71,47 +75,52 @@ def best_of(nodes: Iterable[str], partition: int) -> str | None:
 
 
 class Members:
-    """The nodes as one of them sees them. Times are seconds of the monotonic clock."""
+    """The nodes as one of them sees them.
+
+    Who is silent for `dead_after_seconds` is dead. Only time in which something is heard counts, if only
+    the own heartbeat as the broker passes it on: while the broker is away, or this process stands still,
+    nobody can be heard, and whoever is not heard then is no deader than before.
+    """
 
     def __init__(self, dead_after_seconds: float, clock: Clock) -> None:
         self._dead_after = dead_after_seconds
+        # Several heartbeats fit in, by the rules of the settings at least one.
+        self._gap_max = dead_after_seconds / 3
         self._clock = clock
         self._seen: dict[str, tuple[Heartbeat, float]] = {}
-        self._hearing_since = clock.monotonic()
+        self._heard_at = clock.monotonic()
+        self._seconds = 0.0
+
+    @property
+    def silent_seconds(self) -> float:
+        """How long nothing at all was heard."""
+        return self._clock.monotonic() - self._heard_at
+
+    def hears(self) -> None:
+        """Something came over the broker: whoever shows itself now is heard."""
+        now = self._clock.monotonic()
+        self._seconds += min(now - self._heard_at, self._gap_max)
+        self._heard_at = now
 
     def heard(self, heartbeat: Heartbeat) -> None:
-        self._seen[heartbeat.node] = (heartbeat, self._clock.monotonic())
+        """A heartbeat came over the broker."""
+        self.hears()
+        self.show(heartbeat)
 
-    def hear_again(self) -> None:
-        """The broker is reached again: nobody could be heard meanwhile, so nobody is taken for dead."""
-        self._hearing_since = self._clock.monotonic()
-
-    def stood_still(self, seconds: float) -> None:
-        """Nobody was heard for so long because this process did nothing: let that time not count."""
-        self._seen = {name: (each, at + seconds) for name, (each, at) in self._seen.items()}
-        self._hearing_since += seconds
+    def show(self, heartbeat: Heartbeat) -> None:
+        """A node is alive, by whatever way that is known."""
+        if heartbeat.node not in self._seen:
+            self._forget(self._seconds - FORGET_SECONDS)
+        self._seen[heartbeat.node] = (heartbeat, self._seconds)
 
     def live(self) -> list[Heartbeat]:
         """Whoever was heard of late."""
-        since = self._clock.monotonic() - self._dead_after
-        return [each for each, at in self._seen.values() if max(at, self._hearing_since) >= since]
+        since = self._seconds - self._dead_after
+        return [each for each, at in self._seen.values() if at >= since]
 
     def engines(self) -> list[Heartbeat]:
         """Who may own partitions."""
         return [each for each in self.live() if each.role != "gateway" and not each.leaving]
-
-    def best(self, partition: int) -> str | None:
-        return best_of((each.node for each in self.engines()), partition)
-
-    def holder(self, partition: int) -> tuple[str, Holding] | None:
-        """The live node that shows the partition as its own; the newest epoch when two do."""
-        found = [
-            (each.node, holding)
-            for each in self.live()
-            for holding in each.holds
-            if holding.partition == partition
-        ]
-        return max(found, key=lambda each: each[1].epoch, default=None)
 
     def holdings(self) -> dict[int, tuple[str, Holding]]:
         """Every partition that a live node shows as its own."""
@@ -124,5 +133,9 @@ class Members:
         return found
 
     def all_seen(self) -> list[Heartbeat]:
-        """The last of everybody, dead or alive."""
+        """The last of everybody, dead or alive, who was heard within FORGET_SECONDS."""
         return [each for each, _ in self._seen.values()]
+
+    def _forget(self, before: float) -> None:
+        for node in [node for node, (_, at) in self._seen.items() if at < before]:
+            del self._seen[node]

@@ -57,13 +57,13 @@ class Node:
         self._news = asyncio.Event()
         self._has_namesake = False
         self._is_to_show = False
-        self._was_connected = True
-        self._turned_at = clock.monotonic()
         self._tasks: list[asyncio.Task[None]] = []
 
     def run(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Run something until `close`."""
-        self._tasks.append(asyncio.create_task(work, name=name))
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(_say_why)
+        self._tasks.append(task)
 
     async def start(self) -> None:
         """Hear the others, then take part. Raises ConfigError when its name is taken, BrokerUnavailable."""
@@ -105,7 +105,7 @@ class Node:
             await self.gateway.close()
 
     async def _heard(self, message: Msg) -> None:
-        self._notice_standstill()
+        self.members.hears()
         heartbeat = decode_heartbeat(message.data)
         if heartbeat is None:
             logger.warning("a heartbeat of another version on %s", message.subject)
@@ -117,7 +117,7 @@ class Node:
                     "another process calls itself %s too: give each its own cluster.node", self.name
                 )
             return
-        self.members.heard(heartbeat)
+        self.members.show(heartbeat)
         if self.gateway is not None:
             self.gateway.look()
         if heartbeat.hello:
@@ -126,8 +126,6 @@ class Node:
 
     async def _beat(self) -> None:
         while True:
-            self._notice_standstill()
-            self._watch_connection()
             await self._try_to_show()
             if self.gateway is not None:
                 self.gateway.look()
@@ -138,8 +136,6 @@ class Node:
         assert self.owners is not None
         while True:
             self._news.clear()
-            self._notice_standstill()
-            # Who hears nobody must not take the others for dead.
             if self.broker.is_connected and not self._leaving:
                 self.owners.look()
             timer = self._clock.call_later(self._heartbeat_seconds, self._news.set)
@@ -151,20 +147,6 @@ class Node:
             if self._is_to_show:
                 self._is_to_show = False
                 await self._try_to_show()
-
-    def _notice_standstill(self) -> None:
-        """A process that was paused must not take the others for dead when it wakes up."""
-        now = self._clock.monotonic()
-        late = now - self._turned_at - self._heartbeat_seconds
-        if late > self._heartbeat_seconds:
-            self.members.stood_still(late)
-        self._turned_at = now
-
-    def _watch_connection(self) -> None:
-        connected = self.broker.is_connected
-        if connected and not self._was_connected:
-            self.members.hear_again()
-        self._was_connected = connected
 
     async def _try_to_show(self) -> None:
         try:
@@ -180,7 +162,13 @@ class Node:
             hello=hello,
             statistics=self.statistics() if self.statistics is not None else None,
         )
-        # Heard by itself without the broker: it is alive all the same.
-        self.members.heard(heartbeat)
+        # Known without the broker: it is alive all the same.
+        self.members.show(heartbeat)
         subject = self.broker.subject("nodes", self.name)
         await self.broker.send(subject, encode_heartbeat(heartbeat))
+
+
+def _say_why(task: asyncio.Task[None]) -> None:
+    """Log what ended a task that was to run until `close`."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.critical("%s stopped until the next start", task.get_name(), exc_info=error)

@@ -90,10 +90,20 @@ class Owner:
         loop = asyncio.create_task(self.partition.run(), name=f"partition-{self.number}")
         loop.add_done_callback(lambda _: lost(self))
         self._loop_task = loop
+        reading = asyncio.create_task(intake.run(), name=f"intake-{self.number}")
+        # A partition whose commands nobody reads would be shown as owned, and be dead.
+        reading.add_done_callback(lambda task: self._stopped_reading(task, lost))
         self._tasks = [
-            asyncio.create_task(intake.run(), name=f"intake-{self.number}"),
+            reading,
             asyncio.create_task(self._forget(), name=f"forget-{self.number}"),
         ]
+
+    def _stopped_reading(self, task: asyncio.Task[None], lost: Callable[[Owner], None]) -> None:
+        if task.cancelled():
+            return
+        error = task.exception()
+        logger.error("partition %d: its commands are not read", self.number, exc_info=error)
+        lost(self)
 
     def holding(self) -> Holding:
         """What others are shown of it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any, Final
 
 from engine.clock import Clock
@@ -66,6 +67,7 @@ class Owners:
         self._release_seconds = release_seconds
         self.owned: dict[int, Owner] = {}
         self._busy: dict[int, asyncio.Task[None]] = {}
+        self._taking: set[asyncio.Task[None]] = set()
         self._leaving: set[int] = set()
         self._not_before: dict[int, float] = {}
         self._wanted_since: dict[int, float] = {}
@@ -77,16 +79,17 @@ class Owners:
         """Begin what is due. Does not wait for it."""
         now = self._clock.monotonic()
         holdings = self._members.holdings()
-        nodes = [each.node for each in self._members.engines()]
+        # Whatever was heard of late: who looks is alive.
+        nodes = {self._node, *(each.node for each in self._members.engines())}
         for number in range(self._partitions):
             if number in self._busy:
                 continue
             best = best_of(nodes, number)
             if number in self.owned:
                 self._check_epoch(number, holdings.get(number))
-                if number in self.owned and best not in (None, self._node):
+                if number in self.owned and best != self._node and self._may_try(number, now):
                     self._begin(number, self._give_back(number))
-            elif best == self._node and now >= self._not_before.get(number, 0.0):
+            elif best == self._node and self._may_try(number, now):
                 holder = holdings.get(number)
                 since = self._wanted_since.setdefault(number, now)
                 if (
@@ -94,16 +97,24 @@ class Owners:
                     or holder[0] == self._node
                     or now - since >= self._release_seconds
                 ):
-                    self._begin(number, self._take(number))
+                    self._taking.add(self._begin(number, self._take(number)))
             else:
                 self._wanted_since.pop(number, None)
 
+    def _may_try(self, number: int, now: float) -> bool:
+        """Whether it is not a moment ago that this failed."""
+        return now >= self._not_before.get(number, 0.0)
+
     async def give_back_all(self) -> None:
         """Finish what is under way and own nothing any more."""
-        for task in list(self._busy.values()):
+        for task in self._taking:
             task.cancel()
+        # What is given back or dropped has tasks that end only with it.
         await asyncio.gather(*self._busy.values(), return_exceptions=True)
-        await asyncio.gather(*(self._give_back(number) for number in list(self.owned)))
+        for number in list(self.owned):
+            self._begin(number, self._give_back(number))
+        while self._busy:
+            await asyncio.gather(*self._busy.values(), return_exceptions=True)
 
     def _check_epoch(self, number: int, holder: tuple[str, Holding] | None) -> None:
         """Drop what another node took while this one was not heard: the database says so next."""
@@ -115,13 +126,19 @@ class Owners:
         ):
             self._lost(owner, f"{holder[0]} has it, with epoch {holder[1].epoch}")
 
-    def _begin(self, number: int, work: Coroutine[Any, Any, None]) -> None:
+    def _begin(self, number: int, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=f"owner-{number}")
         self._busy[number] = task
-        task.add_done_callback(lambda _: self._ended(number))
+        task.add_done_callback(partial(self._ended, number))
+        return task
 
-    def _ended(self, number: int) -> None:
-        self._busy.pop(number, None)
+    def _ended(self, number: int, task: asyncio.Task[None]) -> None:
+        self._taking.discard(task)
+        if self._busy.get(number) is task:
+            del self._busy[number]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("partition %d: its owner failed", number, exc_info=error)
+            self._not_before[number] = self._clock.monotonic() + AGAIN_SECONDS
         self._changed()
 
     async def _take(self, number: int) -> None:
@@ -135,6 +152,7 @@ class Owners:
             logger.exception("partition %d cannot be taken", number)
             return
         self._wanted_since.pop(number, None)
+        self._not_before.pop(number, None)
         self.owned[number] = owner
         owner.start(
             *(self._wire, self._registry, self._partitions, self._queue_max, self._reply),
@@ -147,9 +165,11 @@ class Owners:
     async def _give_back(self, number: int) -> None:
         owner = self.owned[number]
         self._leaving.add(number)
-        await self._leave(number)
-        await owner.give_back()
-        self._leaving.discard(number)
+        try:
+            await self._leave(number)
+            await owner.give_back()
+        finally:
+            self._leaving.discard(number)
         # Shown as ours until it is not written any more: who takes it next need not fence us.
         self.owned.pop(number, None)
         logger.info("partition %d is given back", number)

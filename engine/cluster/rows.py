@@ -81,9 +81,19 @@ class RowsOut:
                 logger.debug("no rows were shown: %s", error)
 
     async def show(self) -> None:
-        """Raises BrokerUnavailable; who listens then misses a number, and reads."""
-        changed = list(self._changed)
+        """Raises BrokerUnavailable; then all of it is shown the next time."""
+        changed, refusing = list(self._changed), list(self._refusing)
         self._changed.clear()
+        self._refusing.clear()
+        try:
+            await self._show_rows(changed)
+            await self._show_refused(refusing)
+        except BrokerUnavailable:
+            self._changed.update(changed)
+            self._refusing.update(refusing)
+            raise
+
+    async def _show_rows(self, changed: Sequence[RowKey]) -> None:
         groups: dict[tuple[int, str], list[str]] = {}
         for table, key in changed:
             home = partition_of(key, len(self._numbers))
@@ -93,11 +103,8 @@ class RowsOut:
             for first in range(0, len(keys), ROWS_MAX):
                 page = [dict(rows[each]) for each in keys[first : first + ROWS_MAX] if each in rows]
                 await self._send(partition, table, page, [])
-        await self._show_refused()
 
-    async def _show_refused(self) -> None:
-        refusing = list(self._refusing)
-        self._refusing.clear()
+    async def _show_refused(self, refusing: Sequence[StreamKey]) -> None:
         groups: dict[int, list[tuple[str, str, dict[str, int]]]] = {}
         for stream in refusing:
             home = partition_of(stream[1], len(self._numbers))
@@ -176,7 +183,7 @@ class RowsIn:
     async def _take(self, message: Msg) -> None:
         try:
             found = _DECODER.decode(message.data)
-        except msgspec.DecodeError as error:
+        except (ValueError, RecursionError) as error:
             logger.warning("rows cannot be read: %s", error)
             return
         boot, number = self._heard.get(found.partition, ("", 0))

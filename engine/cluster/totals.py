@@ -13,21 +13,30 @@ from engine.cqrs.command_side.statistics import Counters, Statistics
 
 
 class Totals:
-    """Sums what the engines show. An engine that is gone keeps what it counted."""
+    """Sums what the engines show. What an engine counted stays in the sum when it is gone.
+
+    One that was silent for an hour and comes back is counted twice: `Members` has forgotten it.
+    """
 
     def __init__(self, members: Members) -> None:
         self._members = members
         self._of_boot: dict[tuple[str, str], Statistics] = {}
+        self._gone = Counters().snapshot(0, 0, 0)
 
     def sum(self, queue_depth: int, overloaded: int) -> Statistics:
         """Everything; `queue_depth` commands wait here, and `overloaded` were refused here."""
-        for each in self._members.all_seen():
+        seen = self._members.all_seen()
+        for each in seen:
             if each.statistics is not None:
                 self._of_boot[each.node, each.boot] = each.statistics
+        for boot in self._of_boot.keys() - {(each.node, each.boot) for each in seen}:
+            self._gone = _sum([self._gone, _only_counts(self._of_boot.pop(boot))])
         live = {(each.node, each.boot) for each in self._members.live()}
         own = msgspec.structs.replace(Counters().snapshot(queue_depth, 0, 0), overloaded=overloaded)
-        gone = (_only_counts(each) for boot, each in self._of_boot.items() if boot not in live)
-        return _sum([own, *(self._of_boot[boot] for boot in live & set(self._of_boot)), *gone])
+        shown = (
+            each if boot in live else _only_counts(each) for boot, each in self._of_boot.items()
+        )
+        return _sum([own, self._gone, *shown])
 
 
 def _only_counts(statistics: Statistics) -> Statistics:

@@ -87,6 +87,9 @@ _WORDS: Final = {
 _OF_COMMAND: Final = {kind.__name__: kind for kind in (CommandIdReused, OutcomeUnknown)}
 """Errors that are made of a command id."""
 
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What damaged bytes raise."""
+
 _PLAIN: Final = frozenset({tuple, Rejected})
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
@@ -138,7 +141,7 @@ class Wire:
         """The message, its commands still encoded. Raises WireError."""
         try:
             return self._messages.decode(data)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise WireError(f"no message of commands: {error}") from error
 
     def decode_run(self, run: Run) -> list[Command]:
@@ -148,7 +151,7 @@ class Wire:
             raise WireError(f"the command {run.kind} is not known here")
         try:
             commands: list[Command] = decoder.decode(run.commands)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise WireError(f"no {run.kind}: {error}") from error
         return commands
 
@@ -161,7 +164,7 @@ class Wire:
         """The reply, its outcomes still encoded. Raises WireError."""
         try:
             return self._replies.decode(data)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise WireError(f"no message of outcomes: {error}") from error
 
     def decode_outcomes(self, reply: OutcomeMessage) -> list[Any]:
@@ -171,7 +174,7 @@ class Wire:
                 plain: list[Any] = self._plain.decode(reply.outcomes)
                 return plain
             return [self._from_wire(each) for each in self._outcomes.decode(reply.outcomes)]
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise WireError(f"no outcomes: {error}") from error
 
     def _to_wire(self, outcome: Outcome | Found) -> Any:

@@ -26,6 +26,8 @@ from engine.cluster.broker import (
 from engine.cluster_settings import ClusterSettings
 from engine.errors import BrokerUnavailable
 
+ROUNDING_SECONDS = 1e-6
+
 Loses = Callable[[str, bytes], bool]
 
 
@@ -42,7 +44,7 @@ class ScriptedServer:
     """What all its connections have in common: one stream of commands, and who listens.
 
     Set `is_down` and nothing is answered, `is_full` and nothing more is stored. `acks_to_lose` of the
-    next messages are stored without a word. `loses(subject, payload)` says which of what is sent is lost.
+    next messages are stored without a word, `looks_to_fail` of the next looks at the stream fail. `loses(subject, payload)` says which of what is sent is lost.
     `sent` and `stored` hold everything that got here, also what was removed since; `repeats` counts
     messages that were not stored again.
     """
@@ -52,6 +54,7 @@ class ScriptedServer:
         self.is_down = False
         self.is_full = False
         self.acks_to_lose = 0
+        self.looks_to_fail = 0
         self.loses: Loses = _nothing
         self.sent: list[tuple[str, bytes]] = []
         self.stored: list[Stored] = []
@@ -60,7 +63,7 @@ class ScriptedServer:
         self._life = 0
         self.last = 0
         self._ids: dict[str, tuple[int, float]] = {}
-        self.news = asyncio.Event()
+        self.waiting: set[asyncio.Event] = set()
         self._listeners: list[_Listener] = []
 
     def connect(self, settings: ClusterSettings | None = None) -> ScriptedBroker:
@@ -118,8 +121,8 @@ class ScriptedServer:
 
     def tell(self) -> None:
         """Wake whoever waits for messages."""
-        self.news.set()
-        self.news = asyncio.Event()
+        for each in self.waiting:
+            each.set()
 
     def send(self, subject: str, payload: bytes) -> None:
         self.sent.append((subject, payload))
@@ -160,6 +163,9 @@ class ScriptedBroker(Broker):
 
     async def life(self) -> StreamLife:
         await self._reach()
+        if self._server.looks_to_fail:
+            self._server.looks_to_fail -= 1
+            raise BrokerUnavailable("nobody leads the stream")
         self._server.make()
         return self._server.life
 
@@ -185,6 +191,10 @@ class ScriptedBroker(Broker):
     async def send(self, subject: str, payload: bytes) -> None:
         await self._reach()
         self._server.send(subject, payload)
+
+    async def ask(self, subject: str, payload: bytes, seconds: float) -> bytes:  # noqa: ARG002
+        await self._reach()
+        raise BrokerUnavailable("nobody answers questions here")
 
     async def listen(self, subject: str, handle: Handler) -> Subscription:
         await self._reach()
@@ -235,7 +245,7 @@ class ScriptedConsumer(PullConsumer):
                     self._next_sequence = each.sequence + 1
                     self._wanted -= 1
                     return each.sequence, each.payload
-            if self._server.clock.monotonic() >= self._until:
+            if self._server.clock.monotonic() >= self._until - ROUNDING_SECONDS:
                 self._wanted = 0
             else:
                 await self._news()
@@ -245,12 +255,14 @@ class ScriptedConsumer(PullConsumer):
         self._wanted = 0
 
     async def _news(self) -> None:
-        news = self._server.news
+        news = asyncio.Event()
         wait = self._until - self._server.clock.monotonic()
         timer = self._server.clock.call_later(wait, news.set)
+        self._server.waiting.add(news)
         try:
             await news.wait()
         finally:
+            self._server.waiting.discard(news)
             timer.cancel()
 
     def _check(self) -> None:

@@ -234,6 +234,8 @@ class Machine(RuleBasedStateMachine):
         """Contents that a durable mark said are decided, while they were in the stream."""
         self.told: Counter[int] = Counter()
         self.in_flight: tuple[Source | None, list[Slice]] | None = None
+        self.is_stale = False
+        """The transaction under way is of a stream that has lost its end, or is no more, since."""
         self.start()
 
     # -- the owner
@@ -329,17 +331,22 @@ class Machine(RuleBasedStateMachine):
                 blocked.add(each[0])
         self.pieces = [each for each in self.pieces if each not in slices]
         self.in_flight = (self.deliveries.mark([batch(*slices)]), slices)
+        self.is_stale = False
 
     @precondition(lambda self: self.in_flight is not None)
     @rule()
     def the_batch_is_durable(self) -> None:
         assert self.in_flight is not None
         (mark, slices), self.in_flight = self.in_flight, None
-        self.save(mark, slices)
+        if self.is_stale and mark is not None:
+            # Of what the stream was; the one of what it is now follows at once.
+            self.row = mark
+        else:
+            self.save(mark, slices)
         if mark is not None:
             self.deliveries.stored(mark)
         self.unpublished += slices
-        if self.deliveries.source.stream != self.row.stream or self.row.done > self.last:
+        if self.is_stale:
             self.mark_if_due()
 
     @precondition(lambda self: self.in_flight is not None)
@@ -368,7 +375,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(durable=st.booleans())
     def the_owner_dies_and_another_takes_over(self, durable: bool) -> None:
-        if self.in_flight is not None and durable:
+        if self.in_flight is not None and durable and not self.is_stale:
             self.save(*self.in_flight)
         self.start()
 
@@ -379,6 +386,7 @@ class Machine(RuleBasedStateMachine):
     @rule(dies=st.booleans())
     def the_stream_is_made_anew(self, dies: bool) -> None:
         self.life, self.last, self.stream = self.life + 1, 0, {}
+        self.is_stale = True
         self.start() if dies else self.connect()
         self.mark_if_due()
 
@@ -386,6 +394,7 @@ class Machine(RuleBasedStateMachine):
     def the_stream_loses_its_end(self, dies: bool, data: st.DataObject) -> None:
         self.last = data.draw(st.integers(max(0, self.last - 6), self.last))
         self.stream = {key: each for key, each in self.stream.items() if key <= self.last}
+        self.is_stale = True
         self.start() if dies else self.connect()
         self.mark_if_due()
 

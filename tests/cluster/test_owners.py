@@ -1,0 +1,145 @@
+"""Engines take what they are best for and give back what another one is; nothing of them stays."""
+
+from __future__ import annotations
+
+import asyncio
+
+from engine.errors import PartitionLost
+from engine.testing.faulty_store import FaultyStore
+from tests.cluster.shop import DEAD_AFTER_SECONDS, PARTITIONS, account_in, engines, shop
+from tests.cqrs.bank_account import Deposit, Deposited
+
+ONE, TWO = engines()
+
+
+async def test_one_engine_owns_everything_and_a_second_one_gets_its_own_without_a_fence() -> None:
+    async with shop() as found:
+        await found.start(ONE, "engine")
+        await found.until(lambda: len(found.owned(ONE)) == PARTITIONS)
+        kept = found.owned(ONE)[0]
+        await found.start(TWO, "engine")
+        await found.until(lambda: list(found.owned(ONE)) == [0] and list(found.owned(TWO)) == [1])
+        # Its own stayed as it was; the other was given back before it was taken.
+        assert found.owned(ONE)[0] is kept
+        assert found.owned(TWO)[1].holding().epoch == 2
+
+
+async def test_who_leaves_gives_back_and_the_other_takes_over_at_once() -> None:
+    async with shop() as found:
+        await found.start(ONE, "engine")
+        await found.start(TWO, "engine")
+        await found.until(lambda: list(found.owned(TWO)) == [1])
+        before = found.clock.monotonic()
+        await found.run(found.nodes.pop(ONE).close())
+        await found.until(lambda: len(found.owned(TWO)) == PARTITIONS)
+        assert found.clock.monotonic() - before < DEAD_AFTER_SECONDS
+
+
+async def test_a_dead_engine_loses_its_partitions_and_no_other_moves() -> None:
+    async with shop() as found:
+        await found.start(ONE, "engine")
+        await found.start(TWO, "engine")
+        await found.until(lambda: list(found.owned(TWO)) == [1])
+        kept = found.owned(TWO)[1]
+        await found.kill(ONE)
+        await found.until(lambda: len(found.owned(TWO)) == PARTITIONS)
+        assert found.owned(TWO)[1] is kept
+
+
+async def test_a_partition_that_is_not_given_back_in_time_is_taken_all_the_same() -> None:
+    async with shop() as found:
+        await found.start(ONE, "engine")
+        await found.until(lambda: len(found.owned(ONE)) == PARTITIONS)
+        old = found.owned(ONE)[1]
+        give_back, free = old.give_back, asyncio.Event()
+
+        async def late() -> None:
+            await free.wait()
+            await give_back()
+
+        old.give_back = late  # type: ignore[method-assign]
+        before = found.clock.monotonic()
+        await found.start(TWO, "engine")
+        await found.until(lambda: 1 in found.owned(TWO))
+        assert found.clock.monotonic() - before >= DEAD_AFTER_SECONDS
+        await found.start("gateway", "gateway")
+        await found.serve("gateway")
+        # The old owner reads it as well, and cannot write.
+        sent = await found.ask("gateway", Deposit("1", account_in(1), 5))
+        assert sent == (Deposited("1", 5),)
+        await found.go_on(1)
+        assert isinstance(old.partition.stopped, PartitionLost)
+        assert await found.events() == ["1"]
+        free.set()
+
+
+async def test_a_store_or_a_broker_that_is_away_is_tried_again() -> None:
+    async with shop() as found:
+        store = FaultyStore(found.store)
+        store.acquire_failures = 3
+        await found.start(ONE, "engine", store)
+        await found.until(lambda: len(found.owned(ONE)) == PARTITIONS)
+        await found.kill(ONE)
+        found.server.looks_to_fail = 5
+        await found.start(TWO, "engine")
+        await found.until(lambda: len(found.owned(TWO)) == PARTITIONS)
+        assert found.server.looks_to_fail == 0
+        assert store.acquire_failures == 0
+
+
+async def test_an_engine_that_stood_still_does_not_take_what_others_own() -> None:
+    async with shop() as found:
+        await found.start(ONE, "engine")
+        await found.start(TWO, "engine")
+        await found.until(lambda: list(found.owned(ONE)) == [0] and list(found.owned(TWO)) == [1])
+        epochs = [found.owned(ONE)[0].holding().epoch, found.owned(TWO)[1].holding().epoch]
+        # Every timer of a minute at once, and nothing heard in between.
+        found.clock.advance(60)
+        await found.go_on(2 * DEAD_AFTER_SECONDS)
+        assert [
+            found.owned(ONE)[0].holding().epoch,
+            found.owned(TWO)[1].holding().epoch,
+        ] == epochs
+
+
+async def test_what_is_being_dropped_when_the_node_closes_is_dropped_to_its_end() -> None:
+    async with shop() as found:
+        node = await found.start(ONE, "engine")
+        await found.until(lambda: len(found.owned(ONE)) == PARTITIONS)
+        owners = node.owners
+        assert owners is not None
+        owner = owners.owned[0]
+        leaving = asyncio.Event()
+
+        async def leave(_: int) -> None:
+            leaving.set()
+            await found.clock.sleep(1)
+
+        owners._leave = leave
+        owners._lost(owner)
+        await leaving.wait()
+        await found.run(node.close())
+        assert owner._loop_task is not None
+        assert owner._loop_task.done()
+        assert owner._tasks == []
+
+
+async def test_a_failure_while_giving_back_is_shown_and_the_close_goes_on() -> None:
+    async with shop() as found:
+        node = await found.start(ONE, "engine")
+        await found.until(lambda: len(found.owned(ONE)) == PARTITIONS)
+        owners = node.owners
+        assert owners is not None
+        leave = owners._leave
+
+        async def fail_once(number: int) -> None:
+            if number == 0:
+                owners._leave = leave
+                raise ZeroDivisionError("a bug in who follows")
+            await leave(number)
+
+        owners._leave = fail_once
+        await found.run(node.close())
+        assert list(owners.owned) == [0]
+        await found.run(owners.give_back_all())
+        assert owners.owned == {}
