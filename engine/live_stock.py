@@ -64,6 +64,12 @@ class LiveStock:
         row = self._rows.table(STOCK_TABLE.name).get(sku)
         return None if row is None else msgspec.convert(row, StockRow)
 
+    def learn(self, row: StockRow) -> None:
+        """A row that was just read from the store; where partitions are elsewhere, theirs comes later."""
+        known = self.row(row.sku)
+        if known is None or known.version < row.version:
+            self._rows.put(STOCK_TABLE.name, [msgspec.structs.asdict(row)])
+
     def page(self, *, after: str = "", limit: int = 100) -> list[StockRow]:
         """Up to `limit` SKUs by name, those behind `after`."""
         table = self._rows.table(STOCK_TABLE.name)

@@ -165,6 +165,11 @@ class Broker:
         return self._client.is_connected
 
     @property
+    def connections(self) -> int:
+        """How often it was connected; between two connections nothing was heard."""
+        return 1 + int(self._client.stats["reconnects"])
+
+    @property
     def message_bytes_max(self) -> int:
         """Bytes that one message may have."""
         return self._client.max_payload
@@ -384,4 +389,10 @@ async def cancellable(call: Awaitable[T]) -> T:
 
 
 def _unavailable(error: BaseException) -> BrokerUnavailable:
-    return BrokerUnavailable(f"the broker did not do it: {error!r}")
+    if isinstance(error, nats.js.errors.ServiceUnavailableError):
+        return BrokerUnavailable(
+            "JetStream does not answer: it is not on (a jetstream block in the settings of every broker), "
+            "or its brokers have no majority"
+        )
+    # Those of JetStream name the broker's reason in their text alone, others have no text.
+    return BrokerUnavailable(f"the broker did not do it: {str(error) or repr(error)}")

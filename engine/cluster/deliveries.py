@@ -62,6 +62,11 @@ class Deliveries:
         return self._base
 
     @property
+    def received(self) -> int:
+        """The newest message that was read."""
+        return self._received
+
+    @property
     def under_way(self) -> int:
         """Messages that are not below the mark yet."""
         return len(self._open)

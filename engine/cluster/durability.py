@@ -55,7 +55,7 @@ async def check_durability(settings: ClusterSettings) -> None:
         )
     if not wrong:
         return
-    remedy = "set `sync_interval: always` in the jetstream block of every broker"
+    remedy = "every broker needs a jetstream block with `sync_interval: always`"
     if settings.durability == "strict":
         raise ConfigError(f'{"; ".join(wrong)}: {remedy}, or cluster.durability = "relaxed"')
     logger.warning("%s; %s", "; ".join(wrong), remedy)

@@ -6,10 +6,11 @@ import asyncio
 import logging
 import math
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from itertools import count
 from typing import Final
 
+import msgspec
 from nats.aio.msg import Msg
 
 from engine.clock import Clock
@@ -56,6 +57,7 @@ class Gateway:
         self.live_rows = live_rows
         self.refusals: dict[StreamKey, dict[str, int]] = {}
         """What each aggregate refused, by reason, as its owner shows it."""
+        self.own_statistics: Callable[[], Statistics] | None = None
         self._places = PlacesIn(broker, wire)
         self._broker = broker
         self._wire = wire
@@ -129,10 +131,14 @@ class Gateway:
         ]
 
     def statistics(self) -> Statistics:
-        """Those of all engines together; what waits here is in the queue depth."""
-        return self._totals.sum(
-            sum(each.queue_depth for each in self.lanes), self._counters.overloaded
-        )
+        """Those of all engines together; of a node that takes no buyers, its own."""
+        if self.own_statistics is not None:
+            return self.own_statistics()
+        # What was published waits at its owner, if there is one.
+        unpublished = sum(each.queue_depth - each.unanswered for each in self.lanes)
+        found = self._totals.sum(unpublished, self._counters.overloaded)
+        depth = max(found.queue_depth, sum(each.queue_depth for each in self.lanes))
+        return msgspec.structs.replace(found, queue_depth=depth)
 
     sees_all_waiting: Final = False
 

@@ -150,10 +150,13 @@ async def own_partitions(
             queue_depth=sum(each.partition.queue_depth for each in owners.owned.values()),
             residents=sum(each.resident is not None for each in mailboxes),
             halted=sum(each.halted is not None for each in mailboxes),
-            batch_limits=tuple(each.partition.limits for each in owners.owned.values()),
+            batch_limits={number: each.partition.limits for number, each in owners.owned.items()},
         )
 
     node.statistics = statistics
+    if node.gateway is not None and settings.cluster.role == "engine":
+        node.gateway.own_statistics = statistics
     shown = RowsOut(node.boot, live_rows, refusals, node.broker, partitions, clock)
+    await shown.start()
     node.run(shown.run(), "rows-out")
-    await PlacesOut(owners.owned, node.broker, Wire(registry)).start()
+    await PlacesOut(owners.owned, node.broker, Wire(registry), clock).start()

@@ -255,9 +255,17 @@ class Lane:
             closed = EngineClosed("the gateway is closed; the command was not executed")
             request.answer(start, [closed] * (stop - start))
 
-    def under_way(self, stream: StreamKey) -> Iterator[Command]:
-        """Commands for one aggregate that wait here or for their reply, oldest first."""
-        sent = (each for message in self.messages.values() for each in message.slices)
+    def under_way(self, stream: StreamKey, life: str, received: int) -> Iterator[Command]:
+        """Commands for one aggregate that are on their way to the owner, oldest first.
+
+        What it has `received`, of that life of the stream, has arrived.
+        """
+        sent = (
+            each
+            for message in self.messages.values()
+            if not (message.life == life and 0 < message.sequence <= received)
+            for each in message.slices
+        )
         for request, start, stop in chain(sent, self._queue.queue):
             if request.aggregate_type == stream[0] and not request.future.done():
                 for command in request.commands[start:stop]:

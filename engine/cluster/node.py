@@ -56,6 +56,7 @@ class Node:
         self._leaving = False
         self._news = asyncio.Event()
         self._has_namesake = False
+        self._has_joined = False
         self._is_to_show = False
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -75,6 +76,7 @@ class Node:
             raise ConfigError(
                 f"another node that runs is called {self.name!r}; give each its own cluster.node"
             )
+        self._has_joined = True
         self.run(self._beat(), "heartbeat")
         if self.owners is not None:
             self.run(self._act(), "owners")
@@ -93,9 +95,9 @@ class Node:
                 await self.gateway.drain()
             if self.owners is not None:
                 # Whoever is best without this node takes over while it finishes what it has.
-                await self._try_to_show()
+                await self._say_leaving()
                 await self.owners.give_back_all()
-            await self._try_to_show()
+            await self._say_leaving()
         for each in self._tasks:
             each.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -103,6 +105,11 @@ class Node:
         await self.replies.flush()
         if self.gateway is not None:
             await self.gateway.close()
+
+    async def _say_leaving(self) -> None:
+        # Not in the name of the node that has it.
+        if self._has_joined:
+            await self._try_to_show()
 
     async def _heard(self, message: Msg) -> None:
         self.members.hears()
@@ -116,13 +123,23 @@ class Node:
                 logger.error(
                     "another process calls itself %s too: give each its own cluster.node", self.name
                 )
+                if heartbeat.hello:
+                    await self._try_to_show()
             return
-        self.members.show(heartbeat)
+        if not (heartbeat.hello and self._knows_another(heartbeat)):
+            self.members.show(heartbeat)
         if self.gateway is not None:
             self.gateway.look()
         if heartbeat.hello:
             await self._try_to_show()
         self._news.set()
+
+    def _knows_another(self, heartbeat: Heartbeat) -> bool:
+        """Whether somebody else has that name: who has just come will hear so, and go."""
+        return any(
+            each.node == heartbeat.node and each.boot != heartbeat.boot
+            for each in self.members.live()
+        )
 
     async def _beat(self) -> None:
         while True:

@@ -105,6 +105,11 @@ class Owner:
         logger.error("partition %d: its commands are not read", self.number, exc_info=error)
         lost(self)
 
+    @property
+    def received(self) -> tuple[str, int]:
+        """Up to which message of which life of the stream everything has arrived here."""
+        return self._deliveries.source.stream, self._deliveries.received
+
     def holding(self) -> Holding:
         """What others are shown of it."""
         lease = self._committer.lease

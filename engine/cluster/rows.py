@@ -1,11 +1,13 @@
 """The stock of every SKU at every gateway: owners show the rows that changed, gateways keep them.
 
-Nobody stores these messages. Who missed one notices by its number, and reads the tables.
+Nobody stores these messages. Who missed one notices by its number, reads the tables and asks the
+owners for the rest.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -30,6 +32,9 @@ READ_SECONDS: Final = 30.0
 """How often the tables are read although nothing seems to be missing."""
 
 LOOK_SECONDS: Final = 1.0
+
+MISSED: Final = "missed"
+"""Subject of whoever has just come, or missed something that is in no table."""
 
 
 class Rows(msgspec.Struct, frozen=True, array_like=True):
@@ -70,6 +75,14 @@ class RowsOut:
         self._changed = live_rows.watch()
         self._refusals = refusals
         self._refusing = refusals.watch()
+
+    async def start(self) -> None:
+        """Hear who missed something. Raises BrokerUnavailable."""
+        await self._broker.listen(self._broker.subject(MISSED), self._show_all_refused)
+
+    async def _show_all_refused(self, _: Msg) -> None:
+        """Refusals are in no table."""
+        self._refusing.update(self._refusals.streams())
 
     async def run(self) -> None:
         """Show what changes, until cancelled."""
@@ -144,9 +157,13 @@ class RowsIn:
         self._tables = tables
         self._broker = broker
         self._clock = clock
-        self._heard: dict[int, tuple[str, int]] = {}
+        self._heard: dict[tuple[int, str], int] = {}
+        """The newest message of each process about each partition."""
+        self._shown_by: dict[int, str] = {}
         self._fresh: set[RowKey] = set()
-        self._is_missing = False
+        self._is_missing = True
+        self._refused: dict[StreamKey, dict[str, dict[str, int]]] = {}
+        """What each process has refused since it began."""
 
     async def start(self) -> None:
         """Listen, and read what is there. Raises BrokerUnavailable, StoreUnavailable."""
@@ -156,9 +173,12 @@ class RowsIn:
 
     async def run(self) -> None:
         """Read again what was missed, until cancelled."""
-        read_at = self._clock.monotonic()
+        read_at, connections = self._clock.monotonic(), self._broker.connections
         while True:
             await self._clock.sleep(LOOK_SECONDS)
+            if self._broker.connections != connections:
+                # What was shown meanwhile is missed, and it may have been the last for a long time.
+                connections, self._is_missing = self._broker.connections, True
             if not self._is_missing and self._clock.monotonic() - read_at < READ_SECONDS:
                 continue
             try:
@@ -169,10 +189,15 @@ class RowsIn:
                 read_at = self._clock.monotonic()
 
     async def read(self) -> None:
-        """Read the tables; what an owner shows meanwhile is newer. Raises StoreUnavailable."""
-        self._is_missing = False
+        """Read the tables; what an owner shows meanwhile is newer.
+
+        Raises BrokerUnavailable, StoreUnavailable.
+        """
+        missed, self._is_missing = self._is_missing, False
         self._fresh.clear()
         try:
+            if missed:
+                await self._broker.send(self._broker.subject(MISSED), b"")
             await self._live_rows.load_what_answers(
                 self._reader, self._tables, lambda key: key not in self._fresh
             )
@@ -186,14 +211,25 @@ class RowsIn:
         except (ValueError, RecursionError) as error:
             logger.warning("rows cannot be read: %s", error)
             return
-        boot, number = self._heard.get(found.partition, ("", 0))
-        if boot != found.boot or number + 1 != found.number:
+        sender = (found.partition, found.boot)
+        if self._heard.get(sender, 0) + 1 != found.number:
             self._is_missing = True
-        self._heard[found.partition] = (found.boot, found.number)
+        self._heard[sender] = found.number
+        if found.rows and self._shown_by.get(found.partition) != found.boot:
+            # The owner before may still show what is older. It goes on counting refusals of its own.
+            self._shown_by[found.partition], self._is_missing = found.boot, True
         for name, aggregate_id, reasons in found.refused:
-            self._refusals[name, aggregate_id] = reasons
+            self._note_refused((name, aggregate_id), found.boot, reasons)
         if all(found.table != each.name for each in self._tables):
             return
         key_column = next(each.key for each in self._tables if each.name == found.table)
         self._fresh.update((found.table, str(row[key_column])) for row in found.rows)
         self._live_rows.put(found.table, found.rows)
+
+    def _note_refused(self, stream: StreamKey, boot: str, reasons: dict[str, int]) -> None:
+        of_boot = self._refused.setdefault(stream, {})
+        of_boot[boot] = reasons
+        total = Counter[str]()
+        for each in of_boot.values():
+            total.update(each)
+        self._refusals[stream] = dict(total)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
 from engine.cluster.membership import Members
+from engine.cqrs.command_side.batch import BatchLimits
 from engine.cqrs.command_side.statistics import Counters, Statistics
 
 
@@ -41,7 +41,7 @@ class Totals:
 
 def _only_counts(statistics: Statistics) -> Statistics:
     return msgspec.structs.replace(
-        statistics, queue_depth=0, residents=0, halted=0, batch_limits=()
+        statistics, queue_depth=0, residents=0, halted=0, batch_limits={}
     )
 
 
@@ -55,7 +55,10 @@ def _sum(many: Iterable[Statistics]) -> Statistics:
 
 def _add(one: Any, other: Any) -> Any:
     if isinstance(one, Mapping):
-        both = Counter(one)
-        both.update(other)
-        return dict(both)
+        # Limits of a partition that is shown twice, as it goes from one to the other, do not add up.
+        return {**one, **other, **{key: _add(one[key], other[key]) for key in _counts(one, other)}}
     return one + other
+
+
+def _counts(one: Mapping[Any, Any], other: Mapping[Any, Any]) -> list[Any]:
+    return [key for key in one.keys() & other.keys() if not isinstance(one[key], BatchLimits)]

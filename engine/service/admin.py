@@ -203,13 +203,15 @@ class Admin:
         except StoreUnavailable:
             return in_doubt(make_id(sku, command_id), command_link(sku, command_id))
         assert row is not None, "a SKU that was changed has a row"
+        self._engine.live.learn(row)
         return json_reply(row, status)
 
     async def _export(self, call: Call) -> AsyncIterator[bytes] | Reply:
         call.admin()
         sku = call.path("sku")
         check_id("SKU", sku)
-        if self._engine.live.row(sku) is None:
+        # As with a change: another gateway may have opened it a moment ago.
+        if await self._engine.stock(sku) is None:
             return unknown_sku()
         return export(self._engine.reader, sku)
 

@@ -8,6 +8,7 @@ It may be opened before the POST has arrived, and again after a reload.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -24,6 +25,10 @@ from engine.service.waiting import LOOK_SECONDS, Waiting
 
 UNKNOWN_LOOKS_MAX: Final = 20
 """Five seconds for a POST that was sent at the same time to arrive."""
+
+UNKNOWN_ASKED_AT: Final = frozenset({0, 1, 3, 7, 15, UNKNOWN_LOOKS_MAX})
+"""Looks after which another node is asked for what is unknown so far: each question goes through its
+queue, and ids that somebody made up would fill it."""
 
 READERS_MAX: Final = 10_000
 """Each looks four times a second, for a few microseconds."""
@@ -76,25 +81,55 @@ class BuyerStreams:
 
     async def _look(self, caller: Caller, id_: str) -> AsyncIterator[bytes]:
         told: QueuePlace | None = None
+        asking: asyncio.Task[Reply | None] | None = None
         unknown = 0
-        for _ in range(LOOKS_MAX):
-            place = await self._place(caller, id_)
-            if place is not None:
-                if place != told:
-                    yield _event(b"queue", place)
-                told = place
-            else:
-                reply = await self._answer(caller, id_)
-                if reply is not None and reply.status not in (202, 503):
-                    yield _event(b"result", Result(reply.status, msgspec.Raw(reply.body)))
-                    return
-                unknown += reply is None
-            if self._closed or unknown > UNKNOWN_LOOKS_MAX:
-                break
-            await self._clock.sleep(LOOK_SECONDS)
+        try:
+            for _ in range(LOOKS_MAX):
+                place = await self._place(caller, id_)
+                if place is not None:
+                    if place != told:
+                        yield _event(b"queue", place)
+                    told, unknown = place, 0
+                elif asking is None and self._is_to_ask(unknown):
+                    asking = asyncio.create_task(self._answer(caller, id_))
+                # The question waits in the queue as well, and the order may come behind it.
+                if asking is not None and await self._is_answered(asking):
+                    reply, asking = asking.result(), None
+                    if reply is not None and reply.status not in (202, 503):
+                        yield _event(b"result", Result(reply.status, msgspec.Raw(reply.body)))
+                        return
+                    unknown += reply is None
+                elif asking is None and place is None:
+                    unknown += 1
+                if self._closed or unknown > UNKNOWN_LOOKS_MAX:
+                    break
+                if asking is None:
+                    await self._clock.sleep(LOOK_SECONDS)
+        finally:
+            if asking is not None:
+                asking.cancel()
         if unknown > UNKNOWN_LOOKS_MAX:
             reply = unknown_command()
             yield _event(b"result", Result(reply.status, msgspec.Raw(reply.body)))
+
+    def _is_to_ask(self, unknown: int) -> bool:
+        return self._live.sees_all_waiting or unknown in UNKNOWN_ASKED_AT
+
+    async def _is_answered(self, asking: asyncio.Task[Reply | None]) -> bool:
+        """Wait for an answer until the next look."""
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def end() -> None:
+            if not over.done():
+                over.set_result(None)
+
+        timer = self._clock.call_later(LOOK_SECONDS, end)
+        try:
+            await asyncio.wait((asking, over), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            timer.cancel()
+            over.cancel()
+        return asking.done()
 
     def close(self) -> None:
         """End every stream at its next look."""

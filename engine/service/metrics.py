@@ -94,7 +94,7 @@ class ServiceCollector(Collector):
             "Seconds the oldest command of a batch may wait for others now",
             labels=("partition",),
         )
-        for number, limits in enumerate(now.batch_limits):
+        for number, limits in sorted(now.batch_limits.items()):
             size.add_metric((str(number),), limits.size_max)
             delay.add_metric((str(number),), limits.delay_seconds_max)
         yield from (size, delay)

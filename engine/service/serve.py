@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, closing, contextmanager
@@ -42,12 +43,13 @@ async def serve(settings: Settings, started: Callable[[Urls], None]) -> None:
     clock = SystemClock()
     own = settings.service
     async with AsyncExitStack() as opened:
-        port = own.port if takes_buyers(settings) else 0
-        public = opened.enter_context(closing(bind(own.host, port, "service.port")))
+        public: socket.socket | None = None
+        if takes_buyers(settings):
+            public = opened.enter_context(closing(bind(own.host, own.port, "service.port")))
         admin = opened.enter_context(
             closing(bind(own.admin_host, own.admin_port, "service.admin_port"))
         )
-        urls = Urls(url_of(public), url_of(admin))
+        urls = Urls("" if public is None else url_of(public), url_of(admin))
         engine = await opened.enter_async_context(open_engine(settings, clock=clock))
         gate = await opened.enter_async_context(open_gate(settings, clock))
         service = Service(engine, gate, clock, urls)
@@ -59,13 +61,13 @@ async def serve(settings: Settings, started: Callable[[Urls], None]) -> None:
         tasks = [asyncio.create_task(_keep_running(*each, clock)) for each in beside]
         opened.push_async_callback(_cancel, tasks)
         listeners = [Listener(service.admin, admin, own, doors[1])]
-        if takes_buyers(settings):
+        if public is not None:
             listeners.insert(0, Listener(service.public, public, own, doors[0]))
         with _told_to_stop() as told:
             serving = [asyncio.create_task(each.run_until_told()) for each in listeners]
             opened.push_async_callback(_end, listeners, serving)
             # Who is told the URLs may come at once, before the listeners have had their turn.
-            if takes_buyers(settings):
+            if public is not None:
                 listen(public, "service.port")
             listen(admin, "service.admin_port")
             logger.info("serving", extra=urls._asdict())

@@ -29,7 +29,7 @@ from engine.service.wire import About, StoreAbout
 
 
 class Urls(NamedTuple):
-    """Where the two listeners are reached."""
+    """Where the two listeners are reached; `public` is empty where there is none for buyers."""
 
     public: str
     admin: str

@@ -6,6 +6,7 @@ most once in `LOOK_SECONDS`, for all who ask. Where the queue is another node's,
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
@@ -39,25 +40,42 @@ class Waiting:
         self._clock = clock
         self._looked_at = 0.0
         self._looks: dict[str, Look] = {}
+        self._looking: dict[str, asyncio.Task[Look]] = {}
         self._asking: dict[str, set[str]] = {}
         self._asked_before: dict[str, set[str]] = {}
 
     async def find(self, sku: str, command_id: str) -> Place | None:
         """Where an order stands, None when it does not wait."""
+        if not self._live.sees_all_waiting and self._live.row(sku) is None:
+            # Names that somebody made up are no question to another node.
+            return None
+        self._begin_anew()
+        look = self._looks.get(sku)
+        while True:
+            self._asking.setdefault(sku, set()).add(command_id)
+            if look is not None and (self._live.sees_all_waiting or command_id in look.asked):
+                return look.places.get(command_id)
+            look = await self._look_once(sku)
+
+    def _begin_anew(self) -> None:
         now = self._clock.monotonic()
         if now - self._looked_at >= LOOK_SECONDS:
             self._looks = {}
             self._asked_before, self._asking = self._asking, {}
             self._looked_at = now
-        self._asking.setdefault(sku, set()).add(command_id)
-        look = self._looks.get(sku)
-        if look is None or not (self._live.sees_all_waiting or command_id in look.asked):
-            look = await self._look(sku)
-        return look.places.get(command_id)
+
+    async def _look_once(self, sku: str) -> Look:
+        """The look that is under way, or one that begins now: one at a time, however many ask."""
+        task = self._looking.get(sku)
+        if task is None:
+            task = self._looking[sku] = asyncio.create_task(self._look(sku))
+            task.add_done_callback(lambda _: self._looking.pop(sku))
+        # Others wait for it as well when this one leaves.
+        return await asyncio.shield(task)
 
     async def _look(self, sku: str) -> Look:
         """Look for all who ask, and for those who asked a moment ago and will again."""
-        asked = self._asking[sku] | self._asked_before.get(sku, set())
+        asked = self._asking.get(sku, set()) | self._asked_before.get(sku, set())
         found = await self._live.waiting(sku, asked)
         places = {
             id_: Place(position, command.buyer)

@@ -170,7 +170,10 @@ class StoreAbout(msgspec.Struct, frozen=True):
 
 
 class About(msgspec.Struct, frozen=True):
-    """What is running. `admin_url` is null where it is not for everybody to know."""
+    """What is running. `admin_url` is null where it is not for everybody to know.
+
+    `public_url` is empty at an engine of a cluster: buyers come to the gateways.
+    """
 
     version: str
     store: StoreAbout

@@ -183,7 +183,7 @@ def test_a_heartbeat_comes_back_as_it_was(
     counters.rejected["sold_out"] = 7
     counters.closed_by["size"] = 1
     counters.latencies[9] = 3
-    limits = (BatchLimits(64, 0.002, 4, None), BatchLimits(1, 0.0, 1, 5))
+    limits = {0: BatchLimits(64, 0.002, 4, None), 7: BatchLimits(1, 0.0, 1, 5)}
     sent = beat(
         "ü",
         *holds,

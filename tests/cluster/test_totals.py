@@ -11,7 +11,7 @@ from engine.cqrs.command_side.statistics import Counters, Statistics
 from engine.testing.virtual_clock import VirtualClock
 
 DEAD_AFTER_SECONDS = 3.0
-LIMITS = (BatchLimits(1, 0.0),)
+LIMITS = {0: BatchLimits(1, 0.0)}
 
 
 def counted(accepted: int, queue_depth: int = 0) -> Statistics:
@@ -53,7 +53,7 @@ def test_everything_is_summed_and_what_waits_here_comes_with_it() -> None:
     assert found.batch_sizes == {3: 1, 4: 1}
     assert found.commit_seconds == 1.0
     assert (found.residents, found.halted) == (8, 10)
-    assert found.batch_limits == LIMITS * 2
+    assert found.batch_limits == LIMITS
 
 
 def test_nobody_at_all_is_nothing_yet() -> None:
@@ -68,7 +68,7 @@ def test_an_engine_that_died_keeps_its_counts_and_nothing_that_is_now() -> None:
     watching.pass_time(DEAD_AFTER_SECONDS + 1)
     found = watching.sum()
     assert (found.accepted, found.queue_depth, found.residents) == (3, 10, 0)
-    assert found.batch_limits == ()
+    assert found.batch_limits == {}
     # It was only silent: it counts once.
     watching.show("a", "1", counted(5, queue_depth=1))
     found = watching.sum()

@@ -87,6 +87,25 @@ async def test_the_place_counts_down_to_the_answer_that_the_post_gets() -> None:
         assert [each.events[-1][1]["status"] for each in heard] == [201, 201, 201, 409]
 
 
+async def test_a_place_is_shown_although_somebody_asks_for_the_order() -> None:
+    async with slow_shop(9) as (api, store):
+        api.public.reserving("PHONE", "bob", key="0")
+        await settle()
+        # Both questions wait in the queue: before the order that they are about, and behind it.
+        early = Listening(api.public, "PHONE:1")
+        await look(api)
+        order = api.public.reserving("PHONE", "alice", key="1")
+        await settle()
+        asked = api.public.start("GET", "/v1/commands/PHONE:1")
+        await look(api)
+        assert early.places == [2]
+        for _ in range(3):
+            await write_one(store)
+        await look(api, 2)
+        assert early.events[-1][1]["status"] == (await order.reply()).status == 201
+        assert (await asked.reply()).body["status"] == "executed"
+
+
 async def test_a_place_that_does_not_change_is_told_once() -> None:
     async with slow_shop(1) as (api, _):
         api.public.reserving("PHONE", "bob", key="1")

@@ -18,7 +18,7 @@ from engine.cqrs.command_side.port import ServedPartition
 from engine.cqrs.command_side.refusal_counts import STREAMS_MAX, RefusalCounts
 from engine.cqrs.command_side.statistics import Counters, Statistics
 from engine.cqrs.event_store import EventStore
-from engine.cqrs.messages import Command
+from engine.cqrs.messages import Ask, Command
 from engine.cqrs.partitioning import partition_of
 from engine.cqrs.query_side.subscription import Feed
 from engine.errors import SeckillError, StreamKey
@@ -97,7 +97,7 @@ class CommandSide:
             queue_depth=sum(each.queue_depth for each in self._partitions),
             residents=sum(each.resident is not None for each in mailboxes),
             halted=sum(each.halted is not None for each in mailboxes),
-            batch_limits=tuple(each.limits for each in self._partitions),
+            batch_limits={number: each.limits for number, each in enumerate(self._partitions)},
         )
 
     def count_refusals(
@@ -117,7 +117,10 @@ class CommandSide:
         """Every command of an aggregate that waits, by id: 0 while it is being written, else its place
         from 1."""
         return {
-            command.id: (place, command) for place, command in self._home(stream).waiting(stream)
+            command.id: (place, command)
+            for place, command in self._home(stream).waiting(stream)
+            # A question has the id of the command that it asks for.
+            if type(command) is not Ask
         }
 
     def refused(self, stream: StreamKey) -> Mapping[str, int]:

@@ -52,6 +52,10 @@ class RefusalCounts:
         """What one aggregate refused since the counting began, whoever drained it."""
         return self._totals.get(stream, {})
 
+    def streams(self) -> Collection[StreamKey]:
+        """Every aggregate that has totals."""
+        return self._totals.keys()
+
     def watch(self) -> set[StreamKey]:
         """A set that every aggregate is put into whose totals change; the one who watches empties it."""
         self._changed = set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -44,7 +45,7 @@ class Statistics(msgspec.Struct, frozen=True):
     conflicts       batches decided again because a stream had another version
     recoveries      unknown commit outcomes that were cleared up
     halted          aggregates stopped by a broken invariant now
-    batch_limits    what bounds the batches of each partition now
+    batch_limits    what bounds the batches of each partition now, by its number
     """
 
     accepted: int
@@ -67,7 +68,7 @@ class Statistics(msgspec.Struct, frozen=True):
     conflicts: int
     recoveries: int
     halted: int
-    batch_limits: tuple[BatchLimits, ...] = ()
+    batch_limits: dict[int, BatchLimits] = {}
 
 
 class Counters:
@@ -116,7 +117,7 @@ class Counters:
         queue_depth: int,
         residents: int,
         halted: int,
-        batch_limits: tuple[BatchLimits, ...] = (),
+        batch_limits: Mapping[int, BatchLimits] | None = None,
     ) -> Statistics:
         return Statistics(
             accepted=self.accepted,
@@ -142,5 +143,5 @@ class Counters:
             conflicts=self.conflicts,
             recoveries=self.recoveries,
             halted=halted,
-            batch_limits=batch_limits,
+            batch_limits=dict(batch_limits or {}),
         )

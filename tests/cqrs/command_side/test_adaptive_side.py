@@ -109,7 +109,7 @@ async def test_the_limits_are_told_for_every_partition() -> None:
         environ={}, overrides={"batch.size_max": 9, "batch.delay_ms_max": 5, "store.partitions": 2}
     )
     side = await CommandSide.open(MemoryStore(2), bank_registry(), settings, clock)
-    assert side.statistics().batch_limits == (BatchLimits(9, 0.005, 256),) * 2
+    assert side.statistics().batch_limits == dict.fromkeys(range(2), BatchLimits(9, 0.005, 256))
     await side.close()
 
 

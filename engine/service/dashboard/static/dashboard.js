@@ -78,14 +78,15 @@ function showAdminLink() {
 }
 
 function actionsOf(sku) {
-  // Only the public listener serves the buyer's page.
+  // Only the public listener serves the buyer's page; an engine of a cluster has none.
   const path = `shop/${encodeURIComponent(sku)}`;
-  const shop = element("a", { text: "Shop", "aria-label": `Shop page of ${sku}`,
-    href: admin.served ? reachable(about.public_url) + path : `/${path}` });
-  if (!admin.loggedIn) return [shop];
+  const shops = admin.served && !about.public_url ? []
+    : [element("a", { text: "Shop", "aria-label": `Shop page of ${sku}`,
+      href: admin.served ? reachable(about.public_url) + path : `/${path}` })];
+  if (!admin.loggedIn) return shops;
   const button = element("button", { class: "small", text: "Manage", "aria-label": `Manage ${sku}` });
   button.addEventListener("click", () => controls.manage(sku));
-  return [shop, button];
+  return [...shops, button];
 }
 
 /** Without any product the page says how to get the first one. */
