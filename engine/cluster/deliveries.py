@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 
 from engine.cqrs.command_side.batch import Batch
 from engine.cqrs.command_side.mailbox import Request
@@ -33,6 +34,10 @@ class Delivery:
         self.unresolved = 0
         self.is_covered = False
 
+    def ids(self) -> set[str]:
+        """Of its commands."""
+        return {command.id for each in self.requests for command in each.commands}
+
     def ends_with(self, taken: Mapping[Request, int]) -> bool:
         """Whether every command of it is answered, or is one of those `taken`, counted by request."""
         return not self.unresolved or all(
@@ -53,8 +58,7 @@ class Deliveries:
         self._received = source.done
         self._open: dict[int, Delivery] = {}
         self._marking: list[Delivery] | None = None
-        self._untold = 0
-        self._is_anew = False
+        self._is_answered = self._is_anew = False
 
     @property
     def source(self) -> Source:
@@ -68,7 +72,7 @@ class Deliveries:
 
     @property
     def under_way(self) -> int:
-        """Messages that are not below the mark yet."""
+        """Messages that no durable mark covers yet."""
         return len(self._open)
 
     def is_cut(self, life: str, last_sequence: int) -> bool:
@@ -126,47 +130,46 @@ class Deliveries:
     def _answered(self, delivery: Delivery) -> None:
         if delivery.is_covered:
             delivery.tell()
-        else:
-            self._untold += 1
+        elif delivery.sequence in self._open:
+            self._is_answered = True
             self._nudge()
 
     # -- for the partition's loop
 
     @property
     def is_due(self) -> bool:
-        return self._untold > 0 or self._is_anew
+        return self._is_answered or self._is_anew or self._marking is not None
 
     def mark(self, batches: Sequence[Batch]) -> Source | None:
         taken: Counter[Request] = Counter()
         for batch in batches:
             for request, start, stop in batch.slices:
                 taken[request] += stop - start
+        self._is_answered = False
         ended: list[Delivery] = []
-        runs: list[tuple[int, int]] = []
-        first_open: int | None = None
-        is_run = False
-        for sequence, delivery in self._open.items():
-            if not (delivery.is_covered or delivery.ends_with(taken)):
-                first_open = sequence if first_open is None else first_open
-                is_run = False
-                continue
-            if not delivery.is_covered:
+        undecided: list[int] = []
+        is_ending = [each.ends_with(taken) for each in self._open.values()]
+        last = max((n for n, each in enumerate(is_ending) if each), default=-1)
+        waiting: set[str] = set()
+        for n, (sequence, delivery) in enumerate(self._open.items()):
+            # Not before an earlier message with the same command: the next owner would decide that one
+            # anew, whatever was told of this one. A question has the id of its command.
+            if is_ending[n] and (not waiting or waiting.isdisjoint(delivery.ids())):
                 ended.append(delivery)
-            if first_open is None:
-                continue
-            if is_run:
-                runs[-1] = (runs[-1][0], sequence)
             else:
-                runs.append((sequence, sequence))
-            is_run = True
-        self._marking = ended
-        mark = _source(
-            self._base.stream,
-            self._received if first_open is None else first_open - 1,
-            [*runs, *self._base.ahead],
-        )
+                undecided.append(sequence)
+                if n < last:
+                    waiting |= delivery.ids()
+        ends = [*undecided, self._received + 1]
+        between = [(one + 1, other - 1) for one, other in pairwise(ends) if other > one + 1]
+        later = [each for each in self._base.ahead if each[1] > self._received]
+        mark = _source(self._base.stream, ends[0] - 1, [*between, *later])
         # A stream that lost its end may have come as far again, with other messages.
-        return None if mark == self._durable and not (ended or self._is_anew) else mark
+        if mark == self._durable and not (ended or self._is_anew):
+            self._marking = None
+            return None
+        self._marking = ended
+        return mark
 
     def stored(self, source: Source) -> None:
         self._durable = source
@@ -178,28 +181,22 @@ class Deliveries:
         self._received = max(self._received, source.done)
         self._is_anew = False
         for delivery in marked:
-            self._cover(delivery)
-        for sequence in [each for each in self._open if each <= source.done]:
-            del self._open[sequence]
-
-    def _cover(self, delivery: Delivery) -> None:
-        if delivery.is_covered:
-            return
-        delivery.is_covered = True
-        if not delivery.unresolved:
-            self._untold -= 1
-            delivery.tell()
+            del self._open[delivery.sequence]
+            delivery.is_covered = True
+            if not delivery.unresolved:
+                delivery.tell()
 
     def _forget(self, source: Source, end: int) -> None:
-        """Begin anew behind `end`: what is open there does not come again, so it needs no mark.
+        """Begin anew behind `end`: what is open there is told nobody.
 
-        That is stored soon, lest the next owner takes what comes there now for decided.
+        Whoever waits for it sends it again, as a message of this life; what was refused in the other
+        one would be executed then, with nothing to say that it was told.
         """
         self._base, self._received = source, min(self._received, end)
         self._marking, self._is_anew = None, True
         self._nudge()
         for sequence in [each for each in self._open if each > end]:
-            self._cover(self._open.pop(sequence))
+            del self._open[sequence]
 
 
 def _source(stream: str, done: int, ranges: Sequence[tuple[int, int]]) -> Source:

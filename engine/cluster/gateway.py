@@ -29,7 +29,7 @@ from engine.cqrs.command_side.statistics import Counters, Statistics
 from engine.cqrs.event_store import Source
 from engine.cqrs.messages import Command
 from engine.cqrs.partitioning import partition_of
-from engine.errors import PartitionLost, SeckillError, StoreUnavailable, StreamKey
+from engine.errors import OutcomeUnknown, PartitionLost, SeckillError, StoreUnavailable, StreamKey
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +114,8 @@ class Gateway:
         for sent in list(lane.messages.values()):
             if not sent.sequence or not _is_over(sent, source):
                 continue
-            if now - sent.over_at >= self._heartbeat_seconds:
+            # Longer each time: replies that are only slow would be made slower.
+            if now - sent.over_at >= self._heartbeat_seconds * 2 ** (sent.tries - 1):
                 lane.send_again(sent)
             else:
                 sent.over_at = min(sent.over_at, now)
@@ -176,9 +177,14 @@ class Gateway:
             expected = lane.commands_of(reply.number)
             if expected is None:
                 return
-            outcomes = self._wire.decode_outcomes(reply)
         except WireError as error:
             logger.warning("a reply cannot be read: %s", error)
+            return
+        try:
+            outcomes = self._wire.decode_outcomes(reply)
+        except WireError as error:
+            logger.warning("outcomes cannot be read, so they are unknown: %s", error)
+            lane.fail(lane.messages[reply.number], lambda command: OutcomeUnknown(command.id))
             return
         if len(outcomes) == expected:
             lane.reply(reply.number, outcomes)

@@ -6,17 +6,19 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
 from typing import Any, Final
 
 from engine.clock import Clock, Timer
 from engine.cluster.broker import DUPLICATE_SECONDS, Broker, BrokerFull
+from engine.cluster.doubt import named, unless_surely_nothing
 from engine.cluster.wire import Addressed, Wire
 from engine.cqrs.aggregate import AggregateType
 from engine.cqrs.command_side.alarm import Alarm
 from engine.cqrs.command_side.expiry import expire_in_flight, expire_queued, next_deadline
 from engine.cqrs.command_side.mailbox import Fifo, Request, Slice
-from engine.cqrs.messages import Command, Outcome
+from engine.cqrs.messages import Command, Outcome, Rejected
 from engine.errors import (
     BrokerUnavailable,
     EngineClosed,
@@ -44,20 +46,25 @@ PUBLISH_SECONDS_MAX: Final = DUPLICATE_SECONDS / 2
 """A message is published again for so long, and not as long as it might be stored twice."""
 
 
+ANSWERS: Final = frozenset({tuple, Rejected})
+
+
 class Sent:
     """A message on its way. `sequence` is its place in that `life` of the stream, 0 until it is known.
 
-    `over_at` is when its owner was first seen to show it as decided while its reply was missing.
+    `over_at` is when its owner was first seen to show it as decided while its reply was missing. It is
+    the `tries`th message for these commands, after those of the ones before.
     """
 
-    __slots__ = ("life", "number", "over_at", "sequence", "slices")
+    __slots__ = ("life", "number", "over_at", "sequence", "slices", "tries")
 
-    def __init__(self, number: int, slices: list[Slice], life: str) -> None:
+    def __init__(self, number: int, slices: list[Slice], life: str, tries: int = 1) -> None:
         self.number = number
         self.slices = slices
         self.life = life
         self.sequence = 0
         self.over_at = math.inf
+        self.tries = tries
 
     @property
     def is_wanted(self) -> bool:
@@ -91,6 +98,7 @@ class Lane:
         self._queue = Fifo()
         self._deadline = Alarm(clock, self._expire)
         self._timer: Timer | None = None
+        self._is_split = False
         self._soon = False
         self._closed = False
         self._publishing: set[asyncio.Task[None]] = set()
@@ -134,24 +142,28 @@ class Lane:
         while (
             not self._closed and self._queue.queue and len(self._publishing) < self._in_flight_max
         ):
-            slices = self._queue.take(self._commands_max)
-            if slices:
+            if slices := self._queue.take(self._commands_max):
                 self._send(slices)
+            queue = self._queue.queue
+            self._is_split = bool(queue) and queue[0][1] > 0
 
     @property
     def _in_flight_max(self) -> int:
+        if self._is_split:
+            # A list of one caller goes message after message: should one fail to arrive, those behind
+            # it would else be decided before it.
+            return 1
         is_full = self._queue.depth >= self._commands_max
         return FULL_IN_FLIGHT_MAX if is_full else IN_FLIGHT_MAX
 
-    def _send(self, slices: list[Slice]) -> None:
-        """Publish slices as one message, or as several if one would be too large."""
-        sent = Sent(self._next_number(), slices, self.life)
+    def _send(self, slices: list[Slice], tries: int = 1) -> None:
+        """Publish slices as one message; when it would be too large, what does not fit waits."""
+        sent = Sent(self._next_number(), slices, self.life, tries)
         deadline = max(request.deadline for request, _, _ in slices)
-        deadline_us = self._clock.wall_us() + int((deadline - self._clock.monotonic()) * 1e6)
         bytes_max = self._broker.message_bytes_max - HEADER_BYTES
-        parts, count = _parts_of(slices), sum(stop - start for _, start, stop in slices)
+        count = sum(stop - start for _, start, stop in slices)
         try:
-            data = self._wire.encode_commands(self._inbox, sent.number, deadline_us, parts)
+            data = self._wire.encode_commands(self._inbox, sent.number, self._parts_of(slices))
             error = f"it has {len(data):,} bytes, and at most {bytes_max:,} can be sent"
         except (TypeError, ValueError, OverflowError) as found:
             # What its type does not allow, or no message can hold: only that command shall fail.
@@ -163,12 +175,21 @@ class Lane:
             self._publishing.add(task)
             task.add_done_callback(self._published)
         elif count > 1:
-            for half in _halves(slices, count // 2):
-                if half:
-                    self._send(half)
+            first, rest = _halves(slices, count // 2)
+            self._queue.put_back(rest)
+            self._send(first, tries)
         else:
             request, start, _ = slices[0]
             request.answer(start, [InvalidCommand(f"the command cannot be sent: {error}")])
+
+    def _parts_of(self, slices: list[Slice]) -> list[Addressed]:
+        now, now_us = self._clock.monotonic(), self._clock.wall_us()
+        parts: list[Addressed] = []
+        for request, start, stop in slices:
+            left_us = int((request.deadline - now) * 1e6)
+            deadline_us = _rounded_down(now_us + left_us, left_us)
+            parts.append((request.aggregate_type, deadline_us, request.commands[start:stop]))
+        return parts
 
     def _published(self, task: asyncio.Task[None]) -> None:
         self._publishing.discard(task)
@@ -189,7 +210,7 @@ class Lane:
                 return
             except BrokerFull as error:
                 if not may_be_stored:
-                    self.fail(sent, self._overloaded)
+                    self.fail(sent, partial(_overloaded, self.queue_depth))
                     logger.warning("partition %d: %s", self._partition, error)
                     return
             except BrokerUnavailable as error:
@@ -200,27 +221,41 @@ class Lane:
                 return
             await self._clock.sleep(AGAIN_SECONDS)
 
-    def _overloaded(self, _: Command) -> SeckillError:
-        return Overloaded(self.queue_depth, self.queue_depth, AGAIN_SECONDS)
-
     def reply(self, number: int, outcomes: list[Outcome]) -> bool:
         """Hand the outcomes of a message to its callers; false when nobody waits for it any more."""
         sent = self._take(number)
         if sent is None:
             return False
+        self._answer(sent, outcomes)
+        return True
+
+    def _answer(self, sent: Sent, outcomes: list[Outcome]) -> None:
+        if not ANSWERS.issuperset(map(type, outcomes)):
+            commands = (
+                each
+                for request, start, stop in sent.slices
+                for each in request.commands[start:stop]
+            )
+            make = named if sent.tries == 1 else unless_surely_nothing
+            outcomes = [
+                make(outcome, command.id)
+                for command, outcome in zip(commands, outcomes, strict=True)
+            ]
         first = 0
         for request, start, stop in sent.slices:
             last = first + stop - start
             request.answer(start, outcomes[first:last])
             first = last
-        return True
 
     def fail(self, sent: Sent, make_error: Callable[[Command], SeckillError]) -> None:
-        """Answer a whole message with errors."""
-        if self._take(sent.number) is None:
-            return
-        for request, start, stop in sent.slices:
-            request.answer(start, [make_error(each) for each in request.commands[start:stop]])
+        """Answer a whole message with errors; of commands that were tried before, that is unknown."""
+        if self._take(sent.number) is not None:
+            commands = [
+                each
+                for request, start, stop in sent.slices
+                for each in request.commands[start:stop]
+            ]
+            self._answer(sent, [make_error(each) for each in commands])
 
     def send_again(self, sent: Sent) -> None:
         """Publish the commands of a message as a new one: its own reply is lost."""
@@ -228,7 +263,7 @@ class Lane:
             return
         slices = [each for each in sent.slices if not each[0].future.done()]
         if slices:
-            self._send(slices)
+            self._send(slices, sent.tries + 1)
 
     def _expire(self) -> None:
         """Answer whoever waited too long: what was published may be done by now, or done yet."""
@@ -252,8 +287,8 @@ class Lane:
         for sent in list(self.messages.values()):
             self.fail(sent, lambda command: OutcomeUnknown(command.id))
         for request, start, stop in self._queue.take(self._queue.depth):
-            closed = EngineClosed("the gateway is closed; the command was not executed")
-            request.answer(start, [closed] * (stop - start))
+            what = "the gateway is closed; the command was not executed"
+            request.answer(start, [EngineClosed(what) for _ in range(start, stop)])
 
     def under_way(self, stream: StreamKey, life: str, received: int) -> Iterator[Command]:
         """Commands for one aggregate that are on their way to the owner, oldest first.
@@ -291,7 +326,11 @@ def _halves(slices: list[Slice], first: int) -> tuple[list[Slice], list[Slice]]:
     return fifo.take(first), fifo.take(fifo.depth)
 
 
-def _parts_of(slices: list[Slice]) -> list[Addressed]:
-    return [
-        (request.aggregate_type, request.commands[start:stop]) for request, start, stop in slices
-    ]
+def _overloaded(depth: int, _: Command) -> SeckillError:
+    return Overloaded(depth, depth, AGAIN_SECONDS)
+
+
+def _rounded_down(deadline_us: int, left_us: int) -> int:
+    """A deadline that many commands share: earlier by a thirty-second of what is left, at most."""
+    step = max(1_000, 1 << max(0, (left_us // 32).bit_length() - 1))
+    return deadline_us - deadline_us % step

@@ -95,7 +95,7 @@ class PlacesOut:
         stream = (question.aggregate_type, question.aggregate_id)
         queue = self._look(owner, stream)
         found = [queue.places[each] for each in question.command_ids if each in queue.places]
-        runs = self._wire.runs_of([(stream[0], [command for _, command in found])])
+        runs = self._wire.runs_of([(stream[0], 0, [command for _, command in found])])
         positions = [place for place, _ in found]
         places = Places(queue.depth, positions, runs, queue.life, queue.received)
         try:

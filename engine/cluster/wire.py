@@ -32,8 +32,8 @@ from engine.errors import (
     StoreUnavailable,
 )
 
-Addressed: TypeAlias = tuple[str, Sequence[Command]]
-"""The aggregate type, by name, and commands for it."""
+Addressed: TypeAlias = tuple[str, int, Sequence[Command]]
+"""The aggregate type, by name, a deadline in microseconds since 1970 UTC, and commands for it."""
 
 
 class WireError(ValueError):
@@ -41,17 +41,17 @@ class WireError(ValueError):
 
 
 class Run(msgspec.Struct, frozen=True, array_like=True):
+    """`deadline_us` since 1970 UTC: nobody waits after it, so it is not executed."""
+
     kind: str
     aggregate_type: str
+    deadline_us: int
     commands: msgspec.Raw
 
 
 class CommandMessage(msgspec.Struct, frozen=True, array_like=True):
-    """`deadline_us` since 1970 UTC: nobody waits after it, so it is not executed."""
-
     inbox: str
     number: int
-    deadline_us: int
     runs: list[Run]
 
 
@@ -125,16 +125,13 @@ class Wire:
         self._messages = msgspec.msgpack.Decoder(CommandMessage)
         self._replies = msgspec.msgpack.Decoder(OutcomeMessage)
 
-    def encode_commands(
-        self, inbox: str, number: int, deadline_us: int, parts: Sequence[Addressed]
-    ) -> bytes:
-        message = CommandMessage(inbox, number, deadline_us, self.runs_of(parts))
-        return _ENCODER.encode(message)
+    def encode_commands(self, inbox: str, number: int, parts: Sequence[Addressed]) -> bytes:
+        return _ENCODER.encode(CommandMessage(inbox, number, self.runs_of(parts)))
 
     def runs_of(self, parts: Sequence[Addressed]) -> list[Run]:
         return [
-            Run(kind.__name__, name, msgspec.Raw(_ENCODER.encode(commands)))
-            for name, kind, commands in _split(parts)
+            Run(kind.__name__, name, deadline_us, msgspec.Raw(_ENCODER.encode(commands)))
+            for name, deadline_us, kind, commands in _split(parts)
         ]
 
     def decode_message(self, data: bytes) -> CommandMessage:
@@ -206,17 +203,16 @@ class Wire:
 
 def _split(
     parts: Sequence[Addressed],
-) -> Iterator[tuple[str, type[Command], Sequence[Command]]]:
-    """Commands of one kind that follow one another, with the name of their aggregate type."""
-    commands = [each for _, some in parts for each in some]
-    names, kinds = {name for name, _ in parts}, set(map(type, commands))
-    if len(names) == len(kinds) == 1:
-        # Nearly always, and much faster than looking at each.
-        yield names.pop(), kinds.pop(), commands
-        return
-    named = ((name, each) for name, some in parts for each in some)
-    for (name, kind), run in groupby(named, key=lambda each: (each[0], type(each[1]))):
-        yield name, kind, [command for _, command in run]
+) -> Iterator[tuple[str, int, type[Command], Sequence[Command]]]:
+    """Commands of one kind that follow one another, with what their parts have in common."""
+    for (name, deadline_us), group in groupby(parts, key=lambda part: part[:2]):
+        commands = [each for part in group for each in part[2]]
+        if len(set(map(type, commands))) == 1:
+            # Nearly always, and much faster than looking at each.
+            yield name, deadline_us, type(commands[0]), commands
+            continue
+        for kind, run in groupby(commands, key=type):
+            yield name, deadline_us, kind, list(run)
 
 
 def _shape(name: str, tag: int, **fields: Any) -> Any:
@@ -231,8 +227,8 @@ def _describe(error: SeckillError) -> tuple[str, tuple[str, ...]]:
         return AggregateHalted.__name__, (*error.stream, error.reason)
     if type(error).__name__ in _WORDS:
         return type(error).__name__, (str(error),)
-    # Of a kind that is met inside only; what it says is that nothing happened.
-    return StoreUnavailable.__name__, (f"{type(error).__name__}: {error}",)
+    # Of a kind that is met inside only: what it says of the command is not known here.
+    return OutcomeUnknown.__name__, ("",)
 
 
 def _make_error(found: _Failed) -> SeckillError:
