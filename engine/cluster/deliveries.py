@@ -58,7 +58,7 @@ class Deliveries:
         self._received = source.done
         self._open: dict[int, Delivery] = {}
         self._marking: list[Delivery] | None = None
-        self._is_answered = self._is_anew = False
+        self._is_answered = self._is_answered_since = self._is_anew = False
 
     @property
     def source(self) -> Source:
@@ -131,21 +131,21 @@ class Deliveries:
         if delivery.is_covered:
             delivery.tell()
         elif delivery.sequence in self._open:
-            self._is_answered = True
+            self._is_answered = self._is_answered_since = True
             self._nudge()
 
     # -- for the partition's loop
 
     @property
     def is_due(self) -> bool:
-        return self._is_answered or self._is_anew or self._marking is not None
+        return self._is_answered or self._is_anew
 
     def mark(self, batches: Sequence[Batch]) -> Source | None:
         taken: Counter[Request] = Counter()
         for batch in batches:
             for request, start, stop in batch.slices:
                 taken[request] += stop - start
-        self._is_answered = False
+        self._is_answered_since = False
         ended: list[Delivery] = []
         undecided: list[int] = []
         is_ending = [each.ends_with(taken) for each in self._open.values()]
@@ -166,7 +166,7 @@ class Deliveries:
         mark = _source(self._base.stream, ends[0] - 1, [*between, *later])
         # A stream that lost its end may have come as far again, with other messages.
         if mark == self._durable and not (ended or self._is_anew):
-            self._marking = None
+            self._marking, self._is_answered = None, False
             return None
         self._marking = ended
         return mark
@@ -179,7 +179,7 @@ class Deliveries:
             return
         self._base = source
         self._received = max(self._received, source.done)
-        self._is_anew = False
+        self._is_answered, self._is_anew = self._is_answered_since, False
         for delivery in marked:
             del self._open[delivery.sequence]
             delivery.is_covered = True

@@ -48,7 +48,7 @@ class Desk:
 
     def take(self, commands: list[Command]) -> None:
         far = SystemClock().wall_us() + 60_000_000
-        data = WIRE.encode_commands("inbox", 7, far, [("stock", commands)])
+        data = WIRE.encode_commands("inbox", 7, [("stock", far, commands)])
         self.intake.take(1, data)
 
     def make_durable(self) -> None:

@@ -47,7 +47,7 @@ class Bench:
 
     def publish(self, command: Command) -> int:
         deadline_us = self.clock.wall_us() + DEADLINE_SECONDS * 1_000_000
-        data = self.shop.wire.encode_commands("inbox", 1, deadline_us, [("account", [command])])
+        data = self.shop.wire.encode_commands("inbox", 1, [("account", deadline_us, [command])])
         return self.server.store(0, data)
 
     async def take(self) -> Owner:

@@ -69,7 +69,7 @@ def test_an_answer_to_a_question_arrives_among_others() -> None:
 
 
 def test_commands_of_one_kind_are_one_run_whoever_sent_them() -> None:
-    assert runs_of([("stock", [order(1), order(2, "OTHER")]), ("stock", (order(3),))]) == [
+    assert runs_of([("stock", 9, [order(1), order(2, "OTHER")]), ("stock", 9, (order(3),))]) == [
         ("Reserve", "stock", [order(1), order(2, "OTHER"), order(3)])
     ]
 
@@ -77,9 +77,9 @@ def test_commands_of_one_kind_are_one_run_whoever_sent_them() -> None:
 def test_commands_of_several_kinds_and_types_keep_their_order() -> None:
     confirm, question = Confirm("c-4", "HOT", "c-1"), Ask("c-9", "HOT")
     parts: list[Addressed] = [
-        ("stock", [order(1), confirm, order(2)]),
-        ("stock", [question]),
-        ("order", [question]),
+        ("stock", 9, [order(1), confirm, order(2)]),
+        ("stock", 9, [question]),
+        ("order", 9, [question]),
     ]
     assert runs_of(parts) == [
         ("Reserve", "stock", [order(1)]),
@@ -91,8 +91,9 @@ def test_commands_of_several_kinds_and_types_keep_their_order() -> None:
 
 
 def runs_of(parts: list[Addressed]) -> list[tuple[str, str, list[Command]]]:
-    message = WIRE.decode_message(WIRE.encode_commands("inbox", 5, 9, parts))
-    assert (message.inbox, message.number, message.deadline_us) == ("inbox", 5, 9)
+    message = WIRE.decode_message(WIRE.encode_commands("inbox", 5, parts))
+    assert (message.inbox, message.number) == ("inbox", 5)
+    assert {each.deadline_us for each in message.runs} == {9}
     return [(each.kind, each.aggregate_type, WIRE.decode_run(each)) for each in message.runs]
 
 
