@@ -138,13 +138,17 @@ class ScriptedServer:
 
 
 class ScriptedBroker(Broker):
-    """One connection. `is_cut`: it alone reaches nobody, and nothing reaches it."""
+    """One connection. `is_cut`: it alone reaches nobody, and nothing reaches it.
+
+    `connected_times` is what a test says of how often it was connected.
+    """
 
     def __init__(self, server: ScriptedServer, settings: ClusterSettings) -> None:
         self._server = server
         self._settings = settings
         self.stream = f"{settings.prefix}-commands"
         self.is_cut = False
+        self.connected_times = 1
         self.payload_bytes_max = 1_000_000
         self._listeners: list[_Listener] = []
         self._closed = False
@@ -152,6 +156,10 @@ class ScriptedBroker(Broker):
     @property
     def is_connected(self) -> bool:
         return not (self._closed or self.is_cut or self._server.is_down)
+
+    @property
+    def connections(self) -> int:
+        return self.connected_times
 
     @property
     def message_bytes_max(self) -> int:

@@ -35,6 +35,8 @@ def settings_of(server: NatsServer, **changes: object) -> ClusterSettings:
         servers=(server.url,),
         monitor_urls=tuple(server.monitor_urls),
         prefix=f"broker-{next(_NUMBERS)}",
+        # The broker sets that much of its disk aside for each stream.
+        stream_bytes_max=10_000_000,
     )
     return msgspec.structs.replace(found, **changes)
 

@@ -71,8 +71,8 @@ async def test_a_partition_without_an_owner_refuses_its_own_commands_after_the_p
         (lost,), (kept,) = found.owned(one), found.owned(two)
         stubborn.acquire_failures = 10**9
         await found.kill(one)
-        await found.go_on(DEAD_AFTER_SECONDS)
-        # Until then it waits for who comes next.
+        await found.go_on(DEAD_AFTER_SECONDS + 3 * HEARTBEAT_SECONDS)
+        # Its owner is known to be dead; its commands wait for who comes next.
         assert found.gateway("gateway").stopped() == []
         await found.go_on(DEAD_AFTER_SECONDS + 3 * HEARTBEAT_SECONDS)
         refused = await found.ask("gateway", Deposit("1", account_in(lost), 5))

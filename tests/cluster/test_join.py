@@ -47,6 +47,9 @@ def settings_of(nats: NatsServer, store_url: str, **more: object) -> Settings:
             "cluster.servers": (nats.url,),
             "cluster.monitor_urls": tuple(nats.monitor_urls),
             "cluster.prefix": f"join-{next(_NUMBERS)}",
+            # The broker sets that much of its disk aside for each stream.
+            "cluster.stream_bytes_max": 10_000_000,
+            "cluster.events_bytes_max": 10_000_000,
             "cluster.heartbeat_ms": 100,
             "cluster.dead_after_ms": 1_000,
             **{key.replace("__", "."): value for key, value in more.items()},
@@ -161,6 +164,7 @@ async def test_an_engine_and_a_gateway_share_a_database_and_every_gateway_sees_e
         assert len(gateway.stopped()) == PARTITIONS
         async with open_engine(engine_settings) as engine:
             await until(served(gateway))
+            await until(served(engine))
             assert {each.owner for each in gateway.served()} == {"e"}
             await gateway.open_sale("A", stock=3)
             assert await gateway.stock("A") == await engine.stock("A")

@@ -141,5 +141,6 @@ async def test_a_failure_while_giving_back_is_shown_and_the_close_goes_on() -> N
         owners._leave = fail_once
         await found.run(node.close())
         assert list(owners.owned) == [0]
+        assert owners._leaving == set()
         await found.run(owners.give_back_all())
         assert owners.owned == {}
