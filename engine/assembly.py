@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from engine.clock import Clock
+from engine.cluster_settings import ClusterSettings
 from engine.config import Mode, QuerySideSettings, Settings
 from engine.cqrs.aggregate import Registry
 from engine.cqrs.command_side.command_bus import CommandBus
 from engine.cqrs.command_side.command_side import CommandSide
 from engine.cqrs.command_side.partition_maker import Inline
+from engine.cqrs.command_side.port import CommandSidePort
 from engine.cqrs.command_side.refusal_counts import STREAMS_MAX, RefusalCounts
 from engine.cqrs.event_store import EventReader, EventStore
 from engine.cqrs.partitioning import partition_of
@@ -21,6 +23,7 @@ from engine.cqrs.query_side.query_side import QuerySide
 from engine.cqrs.query_side.read_model import ReadStore, by_database
 from engine.cqrs.query_side.subscription import Feed
 from engine.engine import Engine
+from engine.errors import ConfigError
 from engine.inventory.checkout import CHECKOUT
 from engine.inventory.hold_expiry import HOLDS_AT_ONCE, HoldExpiry
 from engine.inventory.orders_table import ORDERS
@@ -32,6 +35,8 @@ from engine.inventory.refusals import (
 )
 from engine.inventory.sales_table import SALES
 from engine.queries import Queries
+
+SERVED_LOOK_SECONDS: Final = 0.05
 
 
 class Parts(NamedTuple):
@@ -75,7 +80,12 @@ async def assemble_node(parts: Parts, reader: EventReader, store: EventStore | N
     """Join the cluster; a gateway has no store to write to. Raises ConfigError, BrokerUnavailable,
     StoreUnavailable."""
     # A program that is no node needs no broker's client.
-    from engine.cluster.join import events_out, join_gateway, own_partitions
+    try:
+        from engine.cluster.join import events_out, join_gateway, own_partitions
+    except ImportError as error:
+        raise ConfigError(
+            f"cluster.servers needs the client of NATS: pip install 'seckill-engine[cluster]' ({error})"
+        ) from error
 
     settings, registry, clock = parts.settings, parts.registry, parts.clock
     query_side, opened = parts.query_side, parts.opened
@@ -110,7 +120,18 @@ async def assemble_node(parts: Parts, reader: EventReader, store: EventStore | N
             )
     opened.push_async_callback(query_side.close)
     await node.start()
+    await _until_served(gateway, settings.cluster, clock)
     return Engine(reader, gateway, _queries(parts, reader), settings, clock)
+
+
+async def _until_served(side: CommandSidePort, settings: ClusterSettings, clock: Clock) -> None:
+    """Give the owners a moment to show themselves, so that the first order is not refused.
+
+    Not for ever: what has no owner is refused, and the others sell.
+    """
+    give_up = clock.monotonic() + settings.dead_after_ms / 1_000
+    while side.stopped() and clock.monotonic() < give_up:
+        await clock.sleep(SERVED_LOOK_SECONDS)
 
 
 def _followed(parts: Parts) -> list[Projection]:

@@ -89,7 +89,7 @@ def move(
 async def _read(urls: tuple[str, ...], config: Path | None) -> list[PartitionRow]:
     from engine.clock import SystemClock
     from engine.config import load_settings
-    from engine.errors import StoreUnavailable
+    from engine.errors import BrokerUnavailable, StoreUnavailable
     from engine.partition_table import read_rows, with_lags, with_owners
     from engine.runtime import open_queries, open_reader
 
@@ -104,9 +104,13 @@ async def _read(urls: tuple[str, ...], config: Path | None) -> list[PartitionRow
     if settings.cluster.servers:
         from engine.cluster.look import live_owners
 
-        owners = await live_owners(settings.cluster, SystemClock())
-        waiting = {number: (node, held.queue_depth) for number, (node, held) in owners.items()}
-        rows = with_owners(rows, waiting)
+        try:
+            owners = await live_owners(settings.cluster, SystemClock())
+        except BrokerUnavailable as error:
+            typer.echo(f"warning: nobody says who owns the partitions now: {error}", err=True)
+        else:
+            waiting = {number: (node, held.queue_depth) for number, (node, held) in owners.items()}
+            rows = with_owners(rows, waiting)
     try:
         async with open_queries(settings) as queries:
             return with_lags(rows, await queries.lag())

@@ -27,7 +27,7 @@ from engine.cqrs.query_side.query_side import QuerySide
 from engine.cqrs.query_side.read_model import ReadModelSnapshot, ReadStore
 from engine.cqrs.query_side.subscription import Feed
 from engine.engine import Engine
-from engine.errors import ConfigError
+from engine.errors import ConfigError, SchemaMismatch
 from engine.gate.gate import Gate
 from engine.inventory.audit import AuditReport, audit
 from engine.inventory.checkout import CHECKOUT
@@ -68,6 +68,11 @@ async def open_engine(
         store = None if is_gateway else await _open_store(settings, registry, clock)
         reader = await open_reader(settings.store.places) if store is None else store
         opened.push_async_callback(reader.close)
+        if reader.partitions != settings.store.partitions:
+            raise SchemaMismatch(
+                f"the store has {reader.partitions} partitions and the settings say "
+                f"{settings.store.partitions}: store.partitions must be the same for every node"
+            )
         # Only a sale has these read models; other aggregates bring their own.
         kept = settings.query_side if STOCK.name in registry.types else COMMAND_SIDE_ONLY
         places = await _open_places(kept, settings.store.places, opened)

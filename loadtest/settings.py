@@ -154,6 +154,15 @@ def flatten_config(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any
     return found
 
 
+def refuse_cluster(settings: Settings) -> None:
+    """Raises ConfigError for settings that would have a simulation sell in a running cluster."""
+    if settings.cluster.servers:
+        raise ConfigError(
+            "cluster.servers names brokers, and this would own partitions of their cluster; to load a "
+            "cluster use: seckill loadtest --host URL-OF-A-GATEWAY"
+        )
+
+
 def as_environment(settings: Mapping[str, object]) -> dict[str, str]:
     """Settings by dotted key, as the environment of a process has them."""
     return {

@@ -20,7 +20,7 @@ from loadtest.orders_file import read_orders
 from loadtest.places import choose_store_url, default_directory, made_directory
 from loadtest.progress import show_progress
 from loadtest.results import RUN_FILE
-from loadtest.settings import WorkloadSettings, check_limit, flag_of
+from loadtest.settings import WorkloadSettings, check_limit, flag_of, refuse_cluster
 from loadtest.simulate import Outcome, Plan, describe_plan, simulate, unwatched
 from loadtest.strategies import (
     SECONDS_MAX,
@@ -150,9 +150,11 @@ def _settings(flags: SimulateFlags, url: str | None) -> Settings:
     for name in ("batch_size", "batch_delay_ms"):
         if (value := getattr(flags, name)) is not None:
             check_limit(name, value)
-    return load_settings(
+    settings = load_settings(
         flags.config, {key: value for key, value in given.items() if value is not None}
     )
+    refuse_cluster(settings)
+    return settings
 
 
 def _workload(given: Mapping[str, Any], orders: Path | None) -> Workload:

@@ -21,7 +21,7 @@ from loadtest.progress import count_runs
 from loadtest.report import write_report
 from loadtest.results import PAGE_FILE, RUN_FILE, write_whole
 from loadtest.scratch import place_of
-from loadtest.settings import WorkloadSettings, check_limit
+from loadtest.settings import WorkloadSettings, check_limit, refuse_cluster
 from loadtest.tune import (
     SIZES,
     Aim,
@@ -189,6 +189,7 @@ def make_experiment(flags: TuneFlags) -> Experiment:
     directory = flags.out or default_directory()
     check_directory(directory)
     found = load_settings(flags.config)
+    refuse_cluster(found)
     url = choose_store_url(flags.store_url, flags.config, found, directory)
     settings = load_settings(flags.config, {**COMMAND_SIDE_KEYS, "store.url": url})
     given = flags.batch_size

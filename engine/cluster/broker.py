@@ -123,7 +123,6 @@ class Broker:
         async def back() -> None:
             logger.info("a broker is reached again")
 
-        await check_durability(settings)
         client = Client()
         try:
             async with asyncio.timeout(CONNECT_SECONDS_MAX):
@@ -153,6 +152,12 @@ class Broker:
                 f"no broker of cluster.servers answers: {refused or error!r}"
             ) from error
         is_joined = True
+        try:
+            await check_durability(settings)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                await client.close()
+            raise
         return cls(client, settings)
 
     @property
@@ -292,7 +297,8 @@ class Broker:
 
     async def close(self) -> None:
         """Idempotent."""
-        with contextlib.suppress(*CLIENT_ERRORS):
+        # The client raises more than its own errors when it is closed while it looks for a broker.
+        with contextlib.suppress(Exception):
             await self._client.close()
 
     async def _find_stream(self) -> StreamInfo | None:

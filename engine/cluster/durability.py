@@ -34,7 +34,11 @@ async def check_durability(settings: ClusterSettings) -> None:
     BrokerUnavailable when none says anything. A stream that lost its newest messages gives their
     sequences to others, which an owner would take for decided. Asked of the brokers' monitoring; with `relaxed` it only warns.
     """
-    wrong = [] if settings.monitor_urls else ["cluster.monitor_urls names no broker to look at"]
+    wrong = (
+        []
+        if settings.monitor_urls
+        else ["cluster.monitor_urls names none of them, such as http://10.0.0.11:8222"]
+    )
     silent: list[str] = []
     for url in settings.monitor_urls:
         try:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import uuid
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import count
 from typing import Final
 
@@ -86,6 +86,8 @@ class Gateway:
     async def start(self) -> None:
         """Hear replies from now on. Raises BrokerUnavailable."""
         await self._broker.listen(self.inbox, self._replied)
+        for number, lane in enumerate(self.lanes):
+            lane.stopped = PartitionLost(f"nobody has shown partition {number} yet")
         self.look()
 
     def look(self) -> None:
@@ -94,17 +96,28 @@ class Gateway:
         # Who hears nothing knows of no owner, whoever it took for one.
         is_deaf = self._members.silent_seconds >= self._patience
         holdings = {} if is_deaf else self._members.holdings()
+        lost, found_again = list[int](), list[int]()
         for number, lane in enumerate(self.lanes):
             found = holdings.get(number)
             if found is None:
                 # While it goes from one owner to the next, its commands wait in the broker.
-                if now - self._served_at[number] >= self._patience:
+                if now - self._served_at[number] >= self._patience and lane.stopped is None:
                     lane.stopped = PartitionLost(f"nobody owns partition {number} now")
+                    lost.append(number)
             else:
+                if lane.stopped is not None:
+                    found_again.append(number)
                 lane.stopped = None
                 self._served_at[number] = now
                 lane.life = found[1].source.stream
                 self._recover(lane, found[1].source, now)
+        self._say(lost, found_again)
+
+    def _say(self, lost: Sequence[int], found_again: Sequence[int]) -> None:
+        if lost:
+            logger.warning("nobody owns the partitions %s now; their orders are refused", lost)
+        if found_again:
+            logger.info("the partitions %s have an owner", found_again)
 
     def _recover(self, lane: Lane, source: Source, now: float) -> None:
         """Send again what is decided, as its owner shows, without a reply: that is lost.

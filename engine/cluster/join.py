@@ -66,11 +66,18 @@ async def join_gateway(
     members = Members(cluster.dead_after_ms / 1_000, clock)
     live_rows = LiveRows()
     gateway = Gateway(
-        broker, Wire(registry), registry, settings, reader.partitions, members, live_rows, clock
+        broker,
+        Wire(registry, reader.info.identity),
+        registry,
+        settings,
+        reader.partitions,
+        members,
+        live_rows,
+        clock,
     )
     rows = RowsIn(live_rows, gateway.refusals, reader, registry.tables, broker, clock)
     node = Node(name, cluster, broker, members, clock)
-    node.gateway = gateway
+    node.gateway, node.store = gateway, reader.info.identity
     opened.push_async_callback(node.close)
     await gateway.start()
     await rows.start()
@@ -131,6 +138,7 @@ async def own_partitions(
     """
     counters, live_rows, partitions = Counters(), LiveRows(), store.partitions
     counters.refusals = refusals
+    wire = Wire(registry, store.info.identity)
     maker = PartitionMaker(store, registry, settings, clock, counters, feed, live_rows, inline)
 
     async def prepare(number: int) -> None:
@@ -139,7 +147,7 @@ async def own_partitions(
         )
 
     owners = node.owners = Owners(
-        *(node.name, partitions, node.members, maker, node.broker, Wire(registry), registry),
+        *(node.name, partitions, node.members, maker, node.broker, wire, registry),
         *(settings.queue.depth_max, prepare, follow, leave, node.replies.send, node.changed),
         *(clock, settings.cluster.dead_after_ms / 1_000),
     )
@@ -159,4 +167,4 @@ async def own_partitions(
     shown = RowsOut(node.boot, live_rows, refusals, node.broker, partitions, clock)
     await shown.start()
     node.run(shown.run(), "rows-out")
-    await PlacesOut(owners.owned, node.broker, Wire(registry), clock).start()
+    await PlacesOut(owners.owned, node.broker, wire, clock).start()

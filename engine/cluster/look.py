@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 
+import msgspec
 from nats.aio.msg import Msg
 
 from engine.clock import Clock
@@ -28,7 +29,9 @@ async def live_owners(settings: ClusterSettings, clock: Clock) -> dict[int, tupl
     Raises BrokerUnavailable, and ConfigError for brokers that refuse the login.
     """
     name = f"look-{os.getpid()}"
-    broker = await Broker.connect(settings, name)
+    # Who only looks asks no promises of the brokers.
+    relaxed = msgspec.structs.replace(settings, durability="relaxed")
+    broker = await Broker.connect(relaxed, name)
     try:
         members = Members(settings.dead_after_ms / 1_000, clock)
 

@@ -33,7 +33,7 @@ class Holding(msgspec.Struct, frozen=True):
 class Heartbeat(msgspec.Struct, frozen=True):
     """`boot` is another one each time the node starts. Who is `leaving` gets no partition any more.
 
-    With `hello` a node that has just come asks the others to show themselves at once.
+    `store` is the identity of what it sells from. With `hello` a node that has just come asks the others to show themselves at once.
     """
 
     node: str
@@ -42,6 +42,7 @@ class Heartbeat(msgspec.Struct, frozen=True):
     holds: tuple[Holding, ...] = ()
     leaving: bool = False
     hello: bool = False
+    store: str = ""
     statistics: Statistics | None = None
 
 

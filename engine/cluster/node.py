@@ -47,6 +47,7 @@ class Node:
         self.members = members
         self.broker = broker
         self.replies = Replies(broker)
+        self.store = ""
         self.gateway: Gateway | None = None
         self.owners: Owners | None = None
         self.statistics: Callable[[], Statistics] | None = None
@@ -56,6 +57,7 @@ class Node:
         self._leaving = False
         self._news = asyncio.Event()
         self._has_namesake = False
+        self._foreign = ""
         self._has_joined = False
         self._is_to_show = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -72,6 +74,11 @@ class Node:
         await self._show(hello=True)
         self.run(self.replies.run(), "replies")
         await self._clock.sleep(HELLO_HEARTBEATS * self._heartbeat_seconds)
+        if self._foreign:
+            raise ConfigError(
+                f"node {self._foreign!r} sells from another store over the same brokers: check "
+                "store.url, or give each sale its own cluster.prefix"
+            )
         if self._has_namesake:
             raise ConfigError(
                 f"another node that runs is called {self.name!r}; give each its own cluster.node"
@@ -116,6 +123,10 @@ class Node:
         heartbeat = decode_heartbeat(message.data)
         if heartbeat is None:
             logger.warning("a heartbeat of another version on %s", message.subject)
+            return
+        if heartbeat.store and heartbeat.store != self.store:
+            # Its partitions are others, whatever their numbers.
+            self._foreign = heartbeat.node
             return
         if heartbeat.node == self.name:
             if heartbeat.boot != self.boot and not heartbeat.leaving:
@@ -177,6 +188,7 @@ class Node:
             holds=self.owners.holds() if self.owners is not None else (),
             leaving=self._leaving,
             hello=hello,
+            store=self.store,
             statistics=self.statistics() if self.statistics is not None else None,
         )
         # Known without the broker: it is alive all the same.

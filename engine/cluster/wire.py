@@ -53,6 +53,7 @@ class CommandMessage(msgspec.Struct, frozen=True, array_like=True):
     inbox: str
     number: int
     runs: list[Run]
+    store: str
 
 
 class OutcomeMessage(msgspec.Struct, frozen=True, array_like=True):
@@ -98,8 +99,10 @@ _ENCODER: Final = msgspec.msgpack.Encoder()
 class Wire:
     """Encodes and decodes for the commands and events of a registry."""
 
-    def __init__(self, registry: Registry) -> None:
-        """Raises ValueError when two commands share a name."""
+    def __init__(self, registry: Registry, store: str = "") -> None:
+        """`store` is the identity of the one that is sold from. Raises ValueError when two commands
+        share a name."""
+        self._store = store
         kinds: list[type[Command]] = [Ask]
         kinds += [kind for each in registry.types.values() for kind in each.commands]
         self._commands = {
@@ -126,7 +129,7 @@ class Wire:
         self._replies = msgspec.msgpack.Decoder(OutcomeMessage)
 
     def encode_commands(self, inbox: str, number: int, parts: Sequence[Addressed]) -> bytes:
-        return _ENCODER.encode(CommandMessage(inbox, number, self.runs_of(parts)))
+        return _ENCODER.encode(CommandMessage(inbox, number, self.runs_of(parts), self._store))
 
     def runs_of(self, parts: Sequence[Addressed]) -> list[Run]:
         return [
@@ -135,11 +138,14 @@ class Wire:
         ]
 
     def decode_message(self, data: bytes) -> CommandMessage:
-        """The message, its commands still encoded. Raises WireError."""
+        """The message, its commands still encoded. Raises WireError, also when it is for another store."""
         try:
-            return self._messages.decode(data)
+            message = self._messages.decode(data)
         except UNREADABLE as error:
             raise WireError(f"no message of commands: {error}") from error
+        if message.store != self._store:
+            raise WireError("it is for another store: give each its own cluster.prefix")
+        return message
 
     def decode_run(self, run: Run) -> list[Command]:
         """Raises WireError: a newer program sent it, or it is damaged."""

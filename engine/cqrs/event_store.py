@@ -171,12 +171,16 @@ class PartitionPlace(msgspec.Struct, frozen=True):
 
 
 class StoreInfo(msgspec.Struct, frozen=True):
-    """What the store is and what it promises; shown at start and beside every figure."""
+    """What the store is and what it promises; shown at start and beside every figure.
+
+    `identity` was drawn when the store was made: no other one has it.
+    """
 
     kind: str
     version: str
     durability: str
     location: str
+    identity: str = ""
 
 
 class EventReader(Protocol):

@@ -75,6 +75,8 @@ class Databases(Generic[D]):
         self._links = links
         self.layout = layout
         self._member = member
+        self.spread = member.spread
+        """What all of them have in common, and no others."""
         self.names = member.names
         self._homes: Mapping[int, Home] = {}
         self._looking = asyncio.Lock()

@@ -12,10 +12,14 @@ from engine.stores.row_guard import columns_of
 
 
 class Layout(msgspec.Struct, frozen=True):
-    """The number of partitions and the tables of the inline projections."""
+    """The number of partitions and the tables of the inline projections.
+
+    `identity` is that of a store that was read; nobody may wish for one.
+    """
 
     partitions: int
     tables: tuple[Table, ...]
+    identity: str = ""
 
 
 def check_layout(stored: Layout, wanted: Layout, place: str) -> None:

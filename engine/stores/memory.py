@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import uuid
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 
@@ -72,6 +73,7 @@ class MemoryStore:
         self._rows: dict[str, dict[str, Row]] = {name: {} for name in self._tables}
         self._snapshots: dict[StreamKey, StoredSnapshot] = {}
         self._snapshot_parts: dict[StreamKey, list[SnapshotPart]] = {}
+        self._identity = uuid.uuid4().hex
         self._in_doubt = False
         self._closed = False
 
@@ -81,7 +83,8 @@ class MemoryStore:
 
     @property
     def info(self) -> StoreInfo:
-        return StoreInfo("memory", "1", "none: lost when the program ends", "memory:")
+        lost = "none: lost when the program ends"
+        return StoreInfo("memory", "1", lost, "memory:", self._identity)
 
     @property
     def commit_bytes_max(self) -> int:

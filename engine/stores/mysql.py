@@ -101,7 +101,9 @@ class MysqlStore(MysqlReads):
         layout = Layout(partitions, tuple(check_tables(tables).values()))
         reader = await MysqlConnection.open(address)
         try:
-            check_layout(await read_layout(reader, address), layout, str(address))
+            stored = await read_layout(reader, address)
+            check_layout(stored, layout, str(address))
+            layout = stored
             server = await read_server(reader)
             check_server(server, address, strict=strict)
             member = await read_member(reader, address, several=several)

@@ -57,7 +57,10 @@ class MysqlReads:
     @property
     def info(self) -> StoreInfo:
         kind = "mariadb" if "mariadb" in self._server.version.lower() else "mysql"
-        return StoreInfo(kind, self._server.version, self._server.durability, str(self._address))
+        return StoreInfo(
+            *(kind, self._server.version, self._server.durability, str(self._address)),
+            self.layout.identity,
+        )
 
     async def read_marks(self) -> dict[int, str]:
         """What this database says of where each partition lives. Raises StoreUnavailable."""

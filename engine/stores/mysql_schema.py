@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import uuid
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -75,6 +76,7 @@ async def initialise(address: MysqlAddress, layout: Layout, *, strict: bool = Tr
                     f"({sql.quote(name)}, {sql.quote(value)})"
                     for name, value in (
                         ("schema_version", str(SCHEMA_VERSION)),
+                        ("identity", uuid.uuid4().hex),
                         ("partitions", str(layout.partitions)),
                         ("tables", msgspec.json.encode(layout.tables).decode()),
                     )
@@ -113,7 +115,7 @@ async def read_layout(connection: MysqlConnection, address: MysqlAddress) -> Lay
             f"{SCHEMA_VERSION}; use the program version that made it"
         )
     tables = msgspec.json.decode(meta["tables"], type=tuple[Table, ...])
-    return Layout(int(meta["partitions"]), tables)
+    return Layout(int(meta["partitions"]), tables, meta.get("identity", ""))
 
 
 async def _has_meta(connection: MysqlConnection) -> bool:

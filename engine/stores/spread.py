@@ -59,7 +59,10 @@ class SpreadReads(Generic[M]):
         versions = dict.fromkeys(each.version for each in infos)
         # "relaxed" sorts before "strict".
         durability = min(each.durability for each in infos)
-        return StoreInfo(infos[0].kind, ", ".join(versions), durability, self._databases.location)
+        return StoreInfo(
+            *(infos[0].kind, ", ".join(versions), durability, self._databases.location),
+            self._databases.spread,
+        )
 
     async def read_partition(
         self, partition: int, after_position: int, limit: int

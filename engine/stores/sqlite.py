@@ -279,12 +279,13 @@ def _open(
             create_store(path, layout)
         writer = open_for_writing(path)
         try:
-            check_layout(read_layout(writer, path), layout, path)
+            stored = read_layout(writer, path)
+            check_layout(stored, layout, path)
             reader = open_for_reading(path)
         except BaseException:
             writer.close(True)
             raise
-        return kind(path, layout, lock, writer, reader, clock, failpoint)
+        return kind(path, stored, lock, writer, reader, clock, failpoint)
     except BaseException:
         lock.release()
         raise

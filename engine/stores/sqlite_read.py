@@ -55,6 +55,7 @@ class SqliteReads:
             version=apsw.sqlite_lib_version(),
             durability="strict: write-ahead log, synchronous=FULL, one fsync a transaction",
             location=self._path,
+            identity=self._layout.identity,
         )
 
     async def read_partition(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 import apsw
 import msgspec
 
@@ -118,6 +120,7 @@ def create_schema(connection: apsw.Connection, layout: Layout) -> None:
             "INSERT INTO meta (key, value) VALUES (?, ?)",
             [
                 ("schema_version", str(SCHEMA_VERSION)),
+                ("identity", uuid.uuid4().hex),
                 ("partitions", str(layout.partitions)),
                 ("tables", msgspec.json.encode(layout.tables).decode()),
             ],
@@ -143,7 +146,7 @@ def read_layout(connection: apsw.Connection, path: str) -> Layout:
             "use the program version that made it"
         )
     tables = msgspec.json.decode(meta["tables"], type=tuple[Table, ...])
-    return Layout(int(meta["partitions"]), tables)
+    return Layout(int(meta["partitions"]), tables, meta.get("identity", ""))
 
 
 def application_id(connection: apsw.Connection) -> int:

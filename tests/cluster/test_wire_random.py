@@ -242,7 +242,7 @@ def test_a_newer_version_may_add_fields_at_the_end() -> None:
         [{"id": "1", "aggregate_id": "A", "buyer": "b", "mood": "fine"}],
         9,
     ]
-    found = WIRE.decode_message(msgspec.msgpack.encode(["inbox", 1, [run], "more"]))
+    found = WIRE.decode_message(msgspec.msgpack.encode(["inbox", 1, [run], "", "more"]))
     assert [each.buyer for each in WIRE.decode_run(found.runs[0])] == ["b"]  # type: ignore[attr-defined]
     reply = WIRE.decode_reply(
         msgspec.msgpack.encode([1, False, [[1, "sold_out", "none left", 9]], "more"])
