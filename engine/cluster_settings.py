@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
 import msgspec
@@ -25,7 +26,8 @@ class ClusterSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `monitor_urls` (http://host:8222 of each).
     A gateway merges up to `message_commands_max` commands for one partition into a message, and waits
     `message_delay_ms_max` for company, 0 for none. Nodes show every `heartbeat_ms` that they live, and
-    one that is silent for `dead_after_ms` loses its partitions. `events`: whether what was committed
+    one that is silent for `dead_after_ms` loses its partitions: twice that is best below
+    `queue.deadline_ms`, so that who ordered at a dead one is answered by the next. `events`: whether what was committed
     is published for other systems; older messages of theirs than
     `events_seconds_max` are removed, and beyond `events_bytes_max` the oldest, 0 is no limit.
     """
@@ -50,8 +52,8 @@ class ClusterSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     events_bytes_max: Annotated[int, Meta(ge=0)] = 10_000_000_000
 
 
-def check_cluster(cluster: ClusterSettings) -> None:
-    """Raises ConfigError naming the key and what is allowed."""
+def check_cluster(cluster: ClusterSettings, deadline_ms: int) -> None:
+    """`deadline_ms` is queue.deadline_ms. Raises ConfigError naming the key and what is allowed."""
     if not cluster.servers:
         if cluster.role != "all":
             raise ConfigError(
@@ -73,3 +75,21 @@ def check_cluster(cluster: ClusterSettings) -> None:
             "lose its partitions for one or two late heartbeats "
             f"({cluster.dead_after_ms:,} < 3 x {cluster.heartbeat_ms:,})"
         )
+    if cluster.message_delay_ms_max >= deadline_ms:
+        raise ConfigError(
+            "cluster.message_delay_ms_max must be below queue.deadline_ms: a lonely command would "
+            f"always miss its deadline ({cluster.message_delay_ms_max:g} >= {deadline_ms:,})"
+        )
+    if cluster.credentials:
+        _check_credentials(Path(cluster.credentials))
+
+
+def _check_credentials(path: Path) -> None:
+    # The client would say of it no more than that no broker answers.
+    try:
+        path.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            "cluster.credentials must be a file that this process may read, as nsc makes it: "
+            f"{error.strerror}: {path.absolute()}"
+        ) from None

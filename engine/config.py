@@ -256,7 +256,7 @@ def _check_relations(settings: Settings) -> Settings:
     if settings.store.url == "memory:" and "inline" in (query.orders, query.sales):
         raise ConfigError('query_side: a store in memory keeps no inline read models; use "async"')
     _check_gate(settings.gate)
-    check_cluster(settings.cluster)
+    check_cluster(settings.cluster, settings.queue.deadline_ms)
     if settings.store.url == "memory:" and settings.cluster.role != "all":
         raise ConfigError(
             "a memory: store ends with its process; a cluster needs one that is shared"

@@ -18,6 +18,7 @@ from engine.cluster.broker import Broker
 from engine.cluster.lane import Lane, Sent
 from engine.cluster.membership import Members
 from engine.cluster.places import PlacesIn
+from engine.cluster.replies import Pieces
 from engine.cluster.totals import Totals
 from engine.cluster.wire import Wire, WireError
 from engine.config import Settings
@@ -59,6 +60,7 @@ class Gateway:
         """What each aggregate refused, by reason, as its owner shows it."""
         self.own_statistics: Callable[[], Statistics] | None = None
         self._places = PlacesIn(broker, wire)
+        self._pieces = Pieces()
         self._broker = broker
         self._wire = wire
         self._members = members
@@ -185,7 +187,10 @@ class Gateway:
 
     async def _replied(self, message: Msg) -> None:
         try:
-            reply = self._wire.decode_reply(message.data)
+            data = self._pieces.add(message.data)
+            if data is None:
+                return
+            reply = self._wire.decode_reply(data)
             lane = self.lanes[reply.number % len(self.lanes)]
             expected = lane.commands_of(reply.number)
             if expected is None:

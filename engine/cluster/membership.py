@@ -8,7 +8,7 @@ partition for a while; the database lets one of them write.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from hashlib import blake2b
 from typing import Final
 
@@ -33,7 +33,9 @@ class Holding(msgspec.Struct, frozen=True):
 class Heartbeat(msgspec.Struct, frozen=True):
     """`boot` is another one each time the node starts. Who is `leaving` gets no partition any more.
 
-    `store` is the identity of what it sells from. With `hello` a node that has just come asks the others to show themselves at once.
+    `store` is the identity of what it sells from. Partitions that it `cannot` own now, because it does
+    not reach their database, others may take. With `hello` a node that has just come asks the others
+    to show themselves at once.
     """
 
     node: str
@@ -44,6 +46,7 @@ class Heartbeat(msgspec.Struct, frozen=True):
     hello: bool = False
     store: str = ""
     statistics: Statistics | None = None
+    cannot: tuple[int, ...] = ()
 
 
 _ENCODER: Final = msgspec.json.Encoder()
@@ -73,6 +76,12 @@ def score(node: str, partition: int) -> int:
 def best_of(nodes: Iterable[str], partition: int) -> str | None:
     """Who is to own a partition; None when there is nobody."""
     return max(nodes, key=lambda node: (score(node, partition), node), default=None)
+
+
+def best_able(cannot: Mapping[str, Collection[int]], partition: int) -> str | None:
+    """`best_of` the nodes that can own it, by what each `cannot`; of all when nobody can."""
+    able = [node for node, numbers in cannot.items() if partition not in numbers]
+    return best_of(able or cannot, partition)
 
 
 class Members:

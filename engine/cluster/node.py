@@ -190,6 +190,7 @@ class Node:
             hello=hello,
             store=self.store,
             statistics=self.statistics() if self.statistics is not None else None,
+            cannot=self.owners.cannot() if self.owners is not None else (),
         )
         # Known without the broker: it is alive all the same.
         self.members.show(heartbeat)

@@ -25,6 +25,10 @@ DRAIN_SECONDS_MAX: Final = 10.0
 """How long a partition that is given back may take to finish what it has; the next owner does the
 rest."""
 
+AWAY_SECONDS_MAX: Final = 5.0
+"""For how long the database may be away from an owner before another node may try: longer than a
+server takes to start again."""
+
 FORGET_SECONDS: Final = 5.0
 """How often the broker is told to forget what is decided."""
 
@@ -115,6 +119,12 @@ class Owner:
         lease = self._committer.lease
         depth = self.partition.queue_depth
         return Holding(self.number, lease.epoch, lease.position, self._deliveries.source, depth)
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether its database has been away for long, as far as it was needed."""
+        since = self._committer.waits_since
+        return since is not None and self._clock.monotonic() - since >= AWAY_SECONDS_MAX
 
     async def give_back(self) -> None:
         """Take no more, finish what is here, and leave the rest to the next one. Idempotent."""

@@ -11,17 +11,21 @@ from typing import Any, Final
 from engine.clock import Clock
 from engine.cluster.broker import Broker
 from engine.cluster.intake import Reply
-from engine.cluster.membership import Holding, Members, best_of
+from engine.cluster.membership import Holding, Members, best_able
 from engine.cluster.owner import Owner
 from engine.cluster.wire import Wire
 from engine.cqrs.aggregate import Registry
 from engine.cqrs.command_side.partition_maker import PartitionMaker
-from engine.errors import SeckillError
+from engine.errors import Fenced, SeckillError, StoreError
 
 logger = logging.getLogger(__name__)
 
 AGAIN_SECONDS: Final = 1.0
 """Before a partition is tried again that could not be taken, or was lost."""
+
+UNABLE_SECONDS: Final = 10.0
+"""How long a partition whose database this node does not reach is left to others before it looks
+whether that answers: each way costs a take-over."""
 
 
 class Owners:
@@ -71,23 +75,38 @@ class Owners:
         self._leaving: set[int] = set()
         self._not_before: dict[int, float] = {}
         self._wanted_since: dict[int, float] = {}
+        self._look_at: dict[int, float] = {}
+        """Partitions whose database was not reached, and when it is looked for."""
 
     def holds(self) -> tuple[Holding, ...]:
         return tuple(each.holding() for each in self.owned.values())
 
+    def cannot(self) -> tuple[int, ...]:
+        """Partitions that another node should own now, because their database is not reached here."""
+        cut_off = (number for number, each in self.owned.items() if each.is_cut_off)
+        return tuple(sorted({*self._look_at, *cut_off}))
+
     def look(self) -> None:
         """Begin what is due. Does not wait for it."""
         now = self._clock.monotonic()
+        for number, at in self._look_at.items():
+            if now >= at and number not in self._busy:
+                self._taking.add(self._begin(number, self._reach(number)))
         holdings = self._members.holdings()
         # Whatever was heard of late: who looks is alive.
-        nodes = {self._node, *(each.node for each in self._members.engines())}
+        cannot = {each.node: each.cannot for each in self._members.engines()}
+        cannot[self._node] = self.cannot()
         for number in range(self._partitions):
             if number in self._busy:
                 continue
-            best = best_of(nodes, number)
+            best = best_able(cannot, number)
             if number in self.owned:
                 self._check_epoch(number, holdings.get(number))
-                if number in self.owned and best != self._node and self._may_try(number, now):
+                owner = self.owned.get(number)
+                # Who is cut off could finish nothing. It is taken by force, or kept when the others
+                # do not reach the database either: then nothing in memory is lost.
+                is_free = owner is not None and not owner.is_cut_off
+                if is_free and best != self._node and self._may_try(number, now):
                     self._begin(number, self._give_back(number))
             elif best == self._node and self._may_try(number, now):
                 holder = holdings.get(number)
@@ -147,12 +166,15 @@ class Owners:
             owner = await Owner.take(number, self._maker, self._broker, self._prepare, self._clock)
         except SeckillError as error:
             logger.warning("partition %d cannot be taken now: %s", number, error)
+            if isinstance(error, StoreError) and not isinstance(error, Fenced):
+                self._leave_to_others(number)
             return
         except Exception:
             logger.exception("partition %d cannot be taken", number)
+            self._leave_to_others(number)
             return
-        self._wanted_since.pop(number, None)
-        self._not_before.pop(number, None)
+        for each in (self._wanted_since, self._not_before, self._look_at):
+            each.pop(number, None)
         self.owned[number] = owner
         owner.start(
             *(self._wire, self._registry, self._partitions, self._queue_max, self._reply),
@@ -161,6 +183,19 @@ class Owners:
         self._follow(number)
         holding = owner.holding()
         logger.info("partition %d is ours: epoch %d", number, holding.epoch)
+
+    def _leave_to_others(self, number: int) -> None:
+        self._look_at[number] = self._clock.monotonic() + UNABLE_SECONDS
+
+    async def _reach(self, number: int) -> None:
+        """Look for the database of a partition before it is asked back from whoever has it now."""
+        try:
+            await self._maker.reach(number)
+        except StoreError as error:
+            logger.debug("partition %d stays with others: %s", number, error)
+            self._leave_to_others(number)
+        else:
+            self._look_at.pop(number, None)
 
     async def _give_back(self, number: int) -> None:
         owner = self.owned[number]
@@ -182,6 +217,8 @@ class Owners:
         logger.warning("partition %d is lost: %s", number, reason or owner.partition.stopped)
         del self.owned[number]
         self._not_before[number] = self._clock.monotonic() + AGAIN_SECONDS
+        if owner.is_cut_off:
+            self._leave_to_others(number)
         self._begin(number, self._drop(owner))
 
     async def _drop(self, owner: Owner) -> None:

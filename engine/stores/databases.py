@@ -81,6 +81,7 @@ class Databases(Generic[D]):
         self._homes: Mapping[int, Home] = {}
         self._looking = asyncio.Lock()
         self._looks = 0
+        self._looked = 0
         self._closed = False
 
     @classmethod
@@ -180,8 +181,8 @@ class Databases(Generic[D]):
         """
         asked = self._looks
         async with self._looking:
-            if self._looks > asked:
-                # Somebody else looked, and began after this was asked for.
+            if self._looked > asked:
+                # Somebody else looked, with success, and began after this was asked for.
                 return
             self._looks += 1
             for look in range(LOOKS_MAX):
@@ -193,6 +194,7 @@ class Databases(Generic[D]):
                         )
                         for number in range(self.layout.partitions)
                     }
+                    self._looked = self._looks
                     return
                 except SchemaMismatch:
                     if look == LOOKS_MAX - 1:

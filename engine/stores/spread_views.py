@@ -172,15 +172,22 @@ class SpreadViews:
 
     async def select(self, query: Select) -> list[dict[str, Value]]:
         """Ask one database when the query names an aggregate, the first column of the key; else all,
-        and merge in order."""
+        and merge in order.
+
+        Raises StoreUnavailable also while a partition that is asked for moves: its rows are nowhere.
+        """
         table = self._table(query)
         aggregate = query.equal.get(table.key[0])
         if isinstance(aggregate, str):
             partition = partition_of(aggregate, self._databases.layout.partitions)
-            return await self._databases.ask(partition, lambda each: each.views.select(query))
+            found = await self._databases.ask(partition, lambda each: each.views.select(query))
+            self._check_at_rest(partition)
+            return found
         # What is skipped of all may be in any one of them.
         first = msgspec.structs.replace(query, limit=query.limit + query.skip, skip=0)
         answers = await self._databases.ask_all(lambda each: each.views.select(first))
+        for partition in range(self._databases.layout.partitions):
+            self._check_at_rest(partition)
         order = query.order_by or table.key
 
         def place_of(row: dict[str, Value]) -> tuple[Any, ...]:
@@ -196,6 +203,12 @@ class SpreadViews:
         """The rows of one database."""
         self._table(query)
         return await (await self._databases.get(name)).views.select(query)
+
+    def _check_at_rest(self, partition: int) -> None:
+        home = self._databases.home(partition)
+        # Once it is claimed its rows are folded again, which shows as lag.
+        if home.moving_to not in ("", home.name):
+            raise StoreUnavailable(f"partition {partition} is being moved to {home.moving_to}")
 
     def _table(self, query: Select) -> ReadTable:
         table = self._tables.get(query.table)

@@ -129,6 +129,20 @@ class BrokerContract(ABC):
         assert sorted(heard) == sorted([("a", b"0"), ("a", b"1"), *[("b", b"0"), ("b", b"1")] * 2])
         assert [data for node, data in heard if node == "a"] == [b"0", b"1"]
 
+    async def test_what_is_larger_than_a_message_may_be_is_not_sent(self) -> None:
+        async with self.connected() as broker:
+            heard: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+            async def hear(message: Msg) -> None:
+                heard.set_result(len(message.data))
+
+            await broker.listen(broker.subject("nodes", "*"), hear)
+            largest = broker.message_bytes_max
+            with pytest.raises(BrokerUnavailable):
+                await broker.send(broker.subject("nodes", "a"), bytes(largest + 1))
+            await broker.send(broker.subject("nodes", "a"), bytes(largest))
+            assert await asyncio.wait_for(heard, LONG_SECONDS) == largest
+
     async def test_a_full_stream_refuses_and_stores_nothing(self) -> None:
         async with self.connected(bytes_max=1_000_000) as broker:
             await self.fill(broker)

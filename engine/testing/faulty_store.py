@@ -38,7 +38,8 @@ FAULTS: tuple[Fault, ...] = ("fail_before", "commit_then_raise", "lost_commit")
 class FaultyStore:
     """Wraps a store; each `append` takes the next fault of its script, and `ok` after its end.
 
-    `taken` counts what was taken, so that a test can insist that its fault really happened.
+    `taken` counts what was taken, so that a test can insist that its fault really happened. While it
+    `is_away` nothing can be acquired, appended or asked for its position.
     """
 
     def __init__(self, inner: EventStore, script: Iterable[Fault] = ()) -> None:
@@ -48,6 +49,7 @@ class FaultyStore:
         self.released = asyncio.Event()
         self.taken: Counter[Fault] = Counter()
         self.acquire_failures = 0
+        self.is_away = False
 
     @classmethod
     def seeded(cls, inner: EventStore, seed: int, share: float) -> FaultyStore:
@@ -73,6 +75,7 @@ class FaultyStore:
         return self._inner.commit_bytes_max
 
     async def acquire(self, partition: int, held: Lease | None = None) -> Lease:
+        self._reach()
         if self.acquire_failures:
             self.acquire_failures -= 1
             raise StoreUnavailable("injected: the store cannot be reached")
@@ -88,6 +91,7 @@ class FaultyStore:
         at_us: int | None = None,
         source: Source | None = None,
     ) -> None:
+        self._reach()
         if self._in_doubt:
             raise StoreUnavailable("injected: the connection is broken, acquire first")
         fault: Fault = next(self._script, "ok")
@@ -116,6 +120,7 @@ class FaultyStore:
         return await self._inner.read_snapshot_parts(stream, from_number, limit)
 
     async def read_position(self, partition: int) -> int:
+        self._reach()
         return await self._inner.read_position(partition)
 
     async def read_partition(
@@ -145,3 +150,7 @@ class FaultyStore:
 
     async def close(self) -> None:
         await self._inner.close()
+
+    def _reach(self) -> None:
+        if self.is_away:
+            raise StoreUnavailable("injected: nobody reaches the store from here")

@@ -198,6 +198,8 @@ class ScriptedBroker(Broker):
 
     async def send(self, subject: str, payload: bytes) -> None:
         await self._reach()
+        if len(payload) > self.payload_bytes_max:
+            raise BrokerUnavailable("the message is too large")
         self._server.send(subject, payload)
 
     async def ask(self, subject: str, payload: bytes, seconds: float) -> bytes:  # noqa: ARG002

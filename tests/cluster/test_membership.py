@@ -14,6 +14,7 @@ from engine.cluster.membership import (
     Heartbeat,
     Holding,
     Members,
+    best_able,
     best_of,
     decode_heartbeat,
     encode_heartbeat,
@@ -87,6 +88,16 @@ def test_partitions_are_spread_fairly(count: int) -> None:
     shares = Counter(best_of((f"node-{n}" for n in range(count)), p) for p in range(partitions))
     assert len(shares) == count
     assert 0.6 * 128 <= min(shares.values()) <= max(shares.values()) <= 1.4 * 128
+
+
+def test_who_cannot_own_a_partition_is_left_out_unless_nobody_can() -> None:
+    best = best_of("abc", 3)
+    assert best is not None
+    rest = {*"abc"} - {best}
+    cannot = {**dict.fromkeys(rest, (4,)), best: (3,)}
+    assert best_able(cannot, 3) == best_of(rest, 3)
+    assert best_able(dict.fromkeys("abc", (3,)), 3) == best
+    assert best_able({}, 3) is None
 
 
 def test_the_rank_is_the_same_in_every_version() -> None:
@@ -190,6 +201,7 @@ def test_a_heartbeat_comes_back_as_it_was(
         role=role,
         leaving=leaving,
         hello=hello,
+        cannot=(1, 7),
         statistics=counters.snapshot(1, 2, 3, limits),
     )
     assert decode_heartbeat(encode_heartbeat(sent)) == sent

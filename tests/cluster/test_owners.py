@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+from engine.cluster.owner import AWAY_SECONDS_MAX
+from engine.cluster.owners import AGAIN_SECONDS, UNABLE_SECONDS
+from engine.cqrs.event_store import StoredSnapshot
 from engine.errors import PartitionLost
 from engine.testing.faulty_store import FaultyStore
 from tests.cluster.shop import DEAD_AFTER_SECONDS, PARTITIONS, account_in, engines, shop
@@ -85,6 +88,108 @@ async def test_a_store_or_a_broker_that_is_away_is_tried_again() -> None:
         await found.until(lambda: len(found.owned(TWO)) == PARTITIONS)
         assert found.server.looks_to_fail == 0
         assert store.acquire_failures == 0
+
+
+async def test_a_node_without_a_database_leaves_its_partitions_to_one_that_has_it() -> None:
+    async with shop() as found:
+        store = FaultyStore(found.store)
+        store.is_away = True
+        await found.start(TWO, "engine", store)
+        await found.go_on(5)
+        await found.start(ONE, "engine")
+        await found.until(lambda: sorted(found.owned(ONE)) == [0, 1])
+        kept = found.owned(ONE)[1]
+        # Not asked back before its database answers, however long that takes.
+        await found.go_on(5 * UNABLE_SECONDS)
+        assert found.owned(ONE)[1] is kept
+        store.is_away = False
+        await found.until(lambda: list(found.owned(TWO)) == [1])
+        assert kept.partition.stopped is not None
+        assert not isinstance(kept.partition.stopped, PartitionLost)
+        assert found.owned(TWO)[1].holding().epoch == kept.holding().epoch + 1
+
+
+async def test_an_owner_that_is_cut_off_from_its_database_is_relieved_by_who_is_not() -> None:
+    async with shop() as found:
+        store = FaultyStore(found.store)
+        await found.start(ONE, "engine", store)
+        await found.start(TWO, "engine")
+        await found.start("gateway", "gateway")
+        await found.serve("gateway")
+        await found.until(lambda: list(found.owned(TWO)) == [1])
+        store.is_away = True
+        sent = found.send("gateway", Deposit("1", account_in(0), 5))
+        await found.until(lambda: sorted(found.owned(TWO)) == [0, 1] and not found.owned(ONE))
+        await found.until(sent.done)
+        assert await sent == (Deposited("1", 5),)
+        assert await found.events() == ["1"]
+        # Once: it does not go to and fro before the database answers.
+        await found.go_on(5 * UNABLE_SECONDS)
+        assert found.owned(TWO)[0].holding().epoch == 2
+        store.is_away = False
+        await found.until(lambda: list(found.owned(ONE)) == [0])
+
+
+async def test_a_database_that_nobody_reaches_leaves_its_partition_where_it_is() -> None:
+    async with shop() as found:
+        stores = [FaultyStore(found.store), FaultyStore(found.store)]
+        await found.start(ONE, "engine", stores[0])
+        await found.start(TWO, "engine", stores[1])
+        await found.start("gateway", "gateway")
+        await found.serve("gateway")
+        await found.until(lambda: list(found.owned(ONE)) == [0] and list(found.owned(TWO)) == [1])
+        kept = found.owned(ONE)[0]
+        for each in stores:
+            each.is_away = True
+        sent = found.send("gateway", Deposit("1", account_in(0), 5))
+        await found.go_on(3 * AWAY_SECONDS_MAX)
+        assert kept.is_cut_off
+        stores[0].is_away = False
+        await found.until(sent.done)
+        assert await sent == (Deposited("1", 5),)
+        assert found.owned(ONE)[0] is kept
+
+
+async def test_when_nobody_reaches_a_database_the_best_takes_its_partition_as_soon_as_it_answers() -> (
+    None
+):
+    async with shop() as found:
+        stores = [FaultyStore(found.store), FaultyStore(found.store)]
+        for each in stores:
+            each.is_away = True
+        await found.start(ONE, "engine", stores[0])
+        await found.start(TWO, "engine", stores[1])
+        await found.go_on(2 * UNABLE_SECONDS)
+        assert not found.owned(ONE)
+        assert not found.owned(TWO)
+        for each in stores:
+            each.is_away = False
+        await found.go_on(3 * AGAIN_SECONDS)
+        assert list(found.owned(ONE)) == [0]
+        assert list(found.owned(TWO)) == [1]
+
+
+async def test_giving_back_does_not_keep_the_partition_for_its_snapshots() -> None:
+    async with shop() as found:
+        store = FaultyStore(found.store)
+        few = {"residents__snapshot_events_min": 10}
+        await found.start(ONE, "engine", store, **few)
+        await found.start("gateway", "gateway")
+        await found.serve("gateway")
+        # A tenth of the events after which a snapshot is due anyhow is enough for one at closing.
+        await found.ask("gateway", Deposit("1", account_in(1), 5))
+        saved: list[str] = []
+
+        async def slow(snapshot: StoredSnapshot, *_: object) -> None:
+            saved.append(snapshot.aggregate_id)
+            await found.clock.sleep(DEAD_AFTER_SECONDS)
+
+        store.save_snapshot = slow  # type: ignore[assignment,method-assign]
+        before = found.clock.monotonic()
+        await found.start(TWO, "engine")
+        await found.until(lambda: list(found.owned(TWO)) == [1])
+        assert found.clock.monotonic() - before < DEAD_AFTER_SECONDS
+        assert saved == []
 
 
 async def test_an_engine_that_stood_still_does_not_take_what_others_own() -> None:

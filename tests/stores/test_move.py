@@ -213,6 +213,32 @@ async def test_a_partition_moves_with_all_it_has_and_its_owner_goes_on(shop: Sho
     assert (await shop.store.read_row("totals", HERE[1]) or {})["version"] == 2
 
 
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_list_that_lacks_the_partition_that_moves_is_an_error(
+    shop: Shop, step: str
+) -> None:
+    whole, own, others = Select("seen"), Select("seen", {"name": HERE[0]}), {"name": THERE}
+    assert len(await shop.views.select(whole)) == 3
+    with pytest.raises(Cut):
+        await shop.move(cut=step)
+    opened_now = await SpreadViews.open(shop.addresses)
+    try:
+        await opened_now.prepare("seen", [SEEN], PARTITIONS)
+        for views in (shop.views, opened_now):
+            for query in (whole, own):
+                if step in ("claim", "settle"):
+                    # Behind, by what `progress` shows.
+                    assert HERE[0] not in {row["name"] for row in await views.select(query)}
+                else:
+                    with pytest.raises(StoreUnavailable, match="partition 0 is being moved to db2"):
+                        await views.select(query)
+            assert len(await views.select(Select("seen", others))) == 1
+    finally:
+        await opened_now.close()
+    await shop.move()
+    await shop.check("db2", moved=True)
+
+
 async def test_it_moves_back_with_what_was_written_meanwhile(shop: Shop) -> None:
     await shop.move()
     lease = await shop.store.acquire(P, shop.lease)

@@ -60,6 +60,8 @@ class Committer:
         self._projections = projections
         self._clock = clock
         self._counters = counters
+        self.waits_since: float | None = None
+        """When the store was found away, on the clock; None while it answers."""
 
     @property
     def lease(self) -> Lease:
@@ -190,13 +192,18 @@ class Committer:
     async def _patiently(self, call: Any, *args: object) -> Any:
         """Call until the store answers. The waiting buyers are answered at their deadlines."""
         wait = BACKOFF_SECONDS_MIN
-        while True:
-            try:
-                return await call(*args)
-            except StoreUnavailable as error:
-                logger.warning("partition %d waits: %s", self._lease.partition, error)
-                await self._clock.sleep(wait)
-                wait = min(wait * 2, BACKOFF_SECONDS_MAX)
+        try:
+            while True:
+                try:
+                    return await call(*args)
+                except StoreUnavailable as error:
+                    if self.waits_since is None:
+                        self.waits_since = self._clock.monotonic()
+                    logger.warning("partition %d waits: %s", self._lease.partition, error)
+                    await self._clock.sleep(wait)
+                    wait = min(wait * 2, BACKOFF_SECONDS_MAX)
+        finally:
+            self.waits_since = None
 
     def _advance(self, commits: int, source: Source | None) -> None:
         lease = self._lease

@@ -109,10 +109,10 @@ class Partition:
                 # Between two transactions everything resident is durable: the only time to snapshot.
                 await self._repository.save_due(batch.mailbox.resident for batch, _ in decided)
                 self._residents.evict()
-            # The last chance, so that the next start has little to replay.
-            await self._repository.save_due(
-                (each.resident for each in self._residents), closing=True
-            )
+            if self._source is None:
+                # So that the next start has little to replay; in a cluster the next owner waits.
+                residents = (each.resident for each in self._residents)
+                await self._repository.save_due(residents, closing=True)
         except Fenced as error:
             self._stop(PartitionLost(str(error)), in_doubt=False)
         except PartitionLost as error:

@@ -123,6 +123,13 @@ class PartitionMaker:
         )
         return Owned(committer, partition, residents)
 
+    async def reach(self, number: int) -> None:
+        """Look whether the database of a partition answers; nobody is disturbed.
+
+        Raises StoreUnavailable.
+        """
+        await self._store.read_position(number)
+
     def _committed(self, number: int, commits: Sequence[NewCommit]) -> None:
         self._live_rows.note_durable(commits)
         self._feed.announce(number)
