@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from engine.config import load_settings
-from engine.errors import ConfigError
+from engine.errors import SeckillError
 from engine.event_loop import run_async
 from engine.runtime import initialise_store, tune_garbage_collector
 from engine.testing.mariadb_server import mariadb_server
@@ -90,10 +90,7 @@ def bench_cluster(
     except WrongAnswer as error:
         typer.echo(f"wrong answer, nothing is written: {error}", err=True)
         raise typer.Exit(1) from None
-    except ConfigError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
-    except (OSError, RuntimeError) as error:
+    except (SeckillError, OSError, RuntimeError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
     # A table squeezed into the 80 columns of a pipe cannot be read.

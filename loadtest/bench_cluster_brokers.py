@@ -14,6 +14,7 @@ import msgspec
 from engine.cluster.broker import Broker, PullConsumer
 from engine.cluster.wire import Wire
 from engine.cluster_settings import ClusterSettings
+from engine.errors import BrokerUnavailable
 from engine.inventory.commands import Reserve
 from engine.inventory.sale import sale_registry
 from loadtest.bench_ceilings import WrongAnswer
@@ -21,6 +22,8 @@ from loadtest.bench_cluster_programs import Servers
 from loadtest.intervals import Interval, interval_of
 
 PULL_SECONDS: Final = 5.0
+CONSUMERS_MAX: Final = 20
+AGAIN_SECONDS: Final = 0.1
 FAR_US: Final = 1 << 52
 
 PUBLISH: Final = "published, each acknowledged"
@@ -105,7 +108,7 @@ async def _stream(servers: Servers, replicas: int) -> AsyncIterator[Broker]:
 
 def _payload(commands: int) -> bytes:
     orders = [Reserve(f"8-{n:x}-abcdef", "HOT", f"buyer-{n}", 1) for n in range(commands)]
-    return Wire(sale_registry()).encode_commands("inbox", 1, FAR_US, [("stock", orders)])
+    return Wire(sale_registry()).encode_commands("inbox", 1, [("stock", FAR_US, orders)])
 
 
 class _Stream:
@@ -142,14 +145,27 @@ class _Stream:
         return self._messages / (time.perf_counter() - began)
 
     async def _consume(self, before: int) -> float:
-        consumer = await self._broker.consume(0, before + 1)
+        consumer = await self._consumer(before)
         began = time.perf_counter()
-        for first in range(0, self._messages, self._in_flight):
+        for first in range(1, self._messages, self._in_flight):
             count = min(self._in_flight, self._messages - first)
             await self._read(consumer, before + first, count)
         seconds = time.perf_counter() - began
         await consumer.close()
-        return self._messages / seconds
+        return (self._messages - 1) / seconds
+
+    async def _consumer(self, before: int) -> PullConsumer:
+        """A consumer that has read the first message: a new one is not known to every broker yet."""
+        for _ in range(CONSUMERS_MAX):
+            consumer = await self._broker.consume(0, before + 1)
+            try:
+                await self._read(consumer, before, 1)
+            except BrokerUnavailable:
+                await consumer.close()
+                await asyncio.sleep(AGAIN_SECONDS)
+            else:
+                return consumer
+        raise WrongAnswer(f"{CONSUMERS_MAX} consumers were made, and none could be read from")
 
     async def _read(self, consumer: PullConsumer, before: int, count: int) -> None:
         await consumer.pull(count, PULL_SECONDS)

@@ -26,6 +26,9 @@ PARTITIONS: Final = 8
 STOP_SECONDS_MAX: Final = 60.0
 LOG_FILE: Final = "log.txt"
 
+ALONE: Final = "one process"
+"""The part of a layout whose gateway and engine are one."""
+
 SQLITE: Final = "SQLite"
 MARIADB: Final = "MariaDB"
 
@@ -224,7 +227,7 @@ class Servers:
             self._opened.push_async_callback(program.stop)
             await program.answer()
             programs.insert(0, program)
-            parts[role] = [program.pid]
+            parts[ALONE if role == "all" else role] = [program.pid]
         return Setup(layout, overrides["store.url"], programs, parts)
 
 

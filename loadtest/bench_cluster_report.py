@@ -12,6 +12,7 @@ import msgspec
 from rich.table import Table
 
 from loadtest.bench_cluster_brokers import BrokerRow
+from loadtest.bench_cluster_programs import ALONE
 from loadtest.bench_cluster_runs import Row
 from loadtest.bench_cluster_scaling import COLUMNS as SCALING_COLUMNS
 from loadtest.bench_cluster_scaling import REPLICAS, USED_SHARE, scaling
@@ -25,7 +26,7 @@ from loadtest.results import SCHEMA, Kind, Strategy, write_run, write_whole
 COMMANDS_PER_S_MIN: Final = 333_000
 """A million in three seconds."""
 
-PARTS: Final = ("all", "gateway", "brokers", "engine", "database")
+PARTS: Final = (ALONE, "gateway", "brokers", "engine", "database")
 PLOT_FILE: Final = "cluster.svg"
 
 TITLES: Final = {
@@ -137,8 +138,10 @@ def _tables(run: ClusterRun) -> list[tuple[str, Sequence[str], list[list[str]]]]
 
 def _scaling_lines(run: ClusterRun) -> list[str]:
     """What the run says of more nodes; nothing when a benchmark that it takes was left out."""
-    lists, singles = (_spread(run.rows.get(name, ())) for name in (LISTS, HOP))
-    if lists is None or singles is None or not run.brokers:
+    lists = _spread(run.rows.get(LISTS, ()), many=True)
+    hot = _spread(run.rows.get(LISTS, ()), many=False)
+    singles = _spread(run.rows.get(HOP, ()), many=True)
+    if lists is None or hot is None or singles is None or not run.brokers:
         return []
     return [
         *("", "## What that says of more nodes", ""),
@@ -151,19 +154,18 @@ def _scaling_lines(run: ClusterRun) -> list[str]:
         "|---" * len(SCALING_COLUMNS) + "|",
         *(
             f"| {' | '.join((what, *cells))} |"
-            for what, cells in scaling(lists, singles, run.brokers, run.machine.cores)
+            for what, cells in scaling(lists, hot, singles, run.brokers, run.machine.cores)
         ),
     ]
 
 
-def _spread(rows: Sequence[Row]) -> Row | None:
-    """The row of many SKUs through three brokers, with a gateway and an engine of their own."""
-    found = [
-        row
-        for row in rows
-        if row.layout.is_split and row.layout.replicas == REPLICAS and "SKUs" in row.workload
-    ]
-    return found[0] if found else None
+def _spread(rows: Sequence[Row], *, many: bool) -> Row | None:
+    """The row of many SKUs, or of one, through all brokers from a gateway to an engine of its own."""
+    for row in rows:
+        is_wide = row.workload.endswith("SKUs")
+        if row.layout.is_split and row.layout.replicas == REPLICAS and is_wide == many:
+            return row
+    return None
 
 
 def _cells(row: Row) -> list[str]:
@@ -203,16 +205,15 @@ def _setting(value: object) -> str:
 
 
 def plot_of(run: ClusterRun) -> bytes:
-    """For every row its orders a second, and beside them its processor time, stacked by part."""
+    """For every row its orders a second, and beside them who used the processor, and how much."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     rows = [row for some in run.rows.values() for row in some]
-    names = [f"{row.workload}: {row.layout.name}" for row in rows]
     places = range(len(rows))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(13.0, 1.6 + 0.24 * len(rows)), layout="constrained")
-        rates, times = figure.subplots(1, 2, sharey=True)
+        rates, shares = figure.subplots(1, 2, sharey=True)
         rates.barh(
             places,
             [row.per_second.median for row in rows],
@@ -225,23 +226,26 @@ def plot_of(run: ClusterRun) -> bytes:
         )
         rates.set_xscale("log")
         rates.set_xlabel("orders a second, with 95 % interval")
+        rates.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+        names = [f"{row.workload}: {row.layout.name}" for row in rows]
         rates.set_yticks(places, names, fontsize=8)
-        rates.invert_yaxis()
+        rates.set_ylim(len(rows) - 0.4, -0.6)
+        sums = [sum(each.median for each in row.cpu.values()) for row in rows]
         before = [0.0] * len(rows)
         for color, part in zip(COLORS, PARTS, strict=False):
-            width = [row.cpu[part].median if part in row.cpu else 0.0 for row in rows]
-            times.barh(places, width, left=before, color=color, label=part)
+            width = [
+                100 * row.cpu[part].median / (total or 1) if part in row.cpu else 0.0
+                for row, total in zip(rows, sums, strict=True)
+            ]
+            shares.barh(places, width, left=before, color=color, label=part)
             before = [low + each for low, each in zip(before, width, strict=True)]
-        times.set_xlabel("seconds of processor time for a million orders")
-        times.set_xlim(0, _axis_end(before))
-        times.legend(frameon=False, loc="lower right", fontsize=8)
-        for axis in (rates, times):
-            axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+        for place, total in zip(places, sums, strict=True):
+            shares.text(101, place, f"{_number(total)} s", va="center", fontsize=8)
+        shares.set_xlim(0, 115)
+        shares.set_xlabel("% of the processor time; at the end seconds for a million orders")
+        figure.legend(
+            *shares.get_legend_handles_labels(), loc="outside upper right", ncols=len(PARTS)
+        )
         buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
-
-
-def _axis_end(sums: Sequence[float]) -> float:
-    """A caller alone pays a whole transaction for one order: its bar may leave the plot."""
-    return 4 * sorted(sums)[len(sums) // 2]

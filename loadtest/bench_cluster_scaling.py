@@ -27,11 +27,12 @@ COLUMNS: Final = ("", *(f"{each} node" + "s" * (each > 1) for each in NODES))
 
 
 def scaling(
-    lists: Row, singles: Row, brokers: Sequence[BrokerRow], cores: int
+    lists: Row, hot: Row, singles: Row, brokers: Sequence[BrokerRow], cores: int
 ) -> list[tuple[str, list[str]]]:
     """What nodes of so many `cores` do together, a line for each question.
 
-    `lists` and `singles` are rows of REPLICAS brokers with a gateway and an engine of their own.
+    The rows are of REPLICAS brokers with a gateway and an engine of their own: `lists` of many SKUs
+    and of one, which is `hot`, and `singles` of many.
     """
     stream, command_bytes = _stream(brokers)
     over_http = {**_medians(singles), "HTTP": HTTP_SECONDS_PER_MILLION}
@@ -54,8 +55,8 @@ def scaling(
                 ],
             ),
         ]
-    hot = USED_SHARE / lists.cpu["engine"].median * 1e6
-    found.append(("orders/s of one SKU, in lists, at most", [f"{hot:,.0f}"] * len(NODES)))
+    one_core = USED_SHARE / hot.cpu["engine"].median * 1e6
+    found.append(("orders/s of one SKU, in lists, at most", [f"{one_core:,.0f}"] * len(NODES)))
     return found
 
 

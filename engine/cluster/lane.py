@@ -160,8 +160,11 @@ class Lane:
         """Publish slices as one message; when it would be too large, what does not fit waits."""
         sent = Sent(self._next_number(), slices, self.life, tries)
         deadline = max(request.deadline for request, _, _ in slices)
-        bytes_max = self._broker.message_bytes_max - HEADER_BYTES
         count = sum(stop - start for _, start, stop in slices)
+        bytes_max = self._broker.message_bytes_max - HEADER_BYTES
+        if count > 1:
+            # Events are longer than their commands by some 60 bytes, and the reply has to fit too.
+            bytes_max //= 2
         try:
             data = self._wire.encode_commands(self._inbox, sent.number, self._parts_of(slices))
             error = f"it has {len(data):,} bytes, and at most {bytes_max:,} can be sent"

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from engine.cluster.wire import Addressed, Wire, WireError
+from engine.cluster_settings import ClusterSettings
 from engine.cqrs.messages import Ask, Command, Found, Outcome, Rejected
 from engine.errors import (
     AggregateHalted,
@@ -108,3 +109,14 @@ def test_outcomes_that_cannot_be_read_are_told(plain: bool) -> None:
 def test_a_reply_of_another_version_is_told() -> None:
     with pytest.raises(WireError, match="no message of outcomes"):
         WIRE.decode_reply(msgspec.msgpack.encode([5, []]))
+
+
+@pytest.mark.parametrize("length", [1, 36, 64])
+def test_a_reply_fits_where_commands_take_half_of_the_room(length: int) -> None:
+    count, room = ClusterSettings().message_commands_max, 1_000_000
+    ids = [f"{n:x}".rjust(length, "0") for n in range(count)]
+    orders = [Reserve(each, "S", each, 1) for each in ids]
+    message = WIRE.encode_commands("inbox", 5, [("stock", 9, orders)])
+    kept: list[Outcome] = [(Reserved(each, each, 1, 1 << 50),) for each in ids]
+    reply = WIRE.encode_outcomes(5, kept)
+    assert len(reply) - len(message) <= room // 2, "a message of half the room has too long a reply"

@@ -74,7 +74,7 @@ def test_every_benchmark_of_a_cluster_runs_and_is_written(place: Path) -> None:
     assert all(row["per_second"]["median"] > 0 for row in every)
     assert all((row["ratio"] is None) == (row["layout"]["replicas"] == 0) for row in every)
     assert {tuple(row["cpu"]) for row in rows["lists"]} == {
-        ("database", "all"),
+        ("database", "one process"),
         ("database", "brokers", "engine", "gateway"),
     }
     # Lists and paced orders are a fixed number of orders in each layout.

@@ -44,7 +44,7 @@ def test_cores_are_shared_as_the_parts_need_them() -> None:
     lists = row(gateway=1, brokers=1.5, engine=3, database=1.5)
     singles = row(gateway=5, brokers=5, engine=5, database=5)
     brokers = [published(1, 1_000, 9e9), published(3, 200, 9e9), published(3, 1_000, 2_000_000)]
-    found = dict(scaling(lists, singles, brokers, 2)[:7])
+    found = dict(scaling(lists, lists, singles, brokers, 2)[:7])
     # 7 seconds a million; of two cores 1.4 seconds each second are used.
     assert found["orders/s in lists"] == ["200,000", "2,000,000", "20,000,000"]
     # 3 of 7 parts of the cores, used or not.
@@ -57,7 +57,7 @@ def test_cores_are_shared_as_the_parts_need_them() -> None:
 
 def test_orders_over_http_pay_for_the_parsing_as_well() -> None:
     parts = row(gateway=5, brokers=5, engine=5, database=5)
-    found = scaling(parts, parts, [published(3, 1_000, 2_000_000)], 2)
+    found = scaling(parts, parts, parts, [published(3, 1_000, 2_000_000)], 2)
     rates = dict(found)
     # 80 seconds a million instead of 20.
     assert rates["orders/s in lists"][0] == "70,000"
@@ -68,6 +68,7 @@ def test_orders_over_http_pay_for_the_parsing_as_well() -> None:
 
 
 def test_one_sku_has_one_engine_however_many_nodes_there_are() -> None:
-    parts = row(gateway=1, brokers=1, engine=2, database=1)
-    found = dict(scaling(parts, parts, [published(3, 1_000, 2_000_000)], 2))
+    many = row(gateway=1, brokers=1, engine=9, database=1)
+    hot = row(gateway=1, brokers=1, engine=2, database=1)
+    found = dict(scaling(many, hot, many, [published(3, 1_000, 2_000_000)], 2))
     assert found["orders/s of one SKU, in lists, at most"] == ["350,000"] * 3
