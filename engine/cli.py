@@ -29,6 +29,7 @@ from engine.terminal import interruptible, print_json, printing
 from loadtest import options
 
 if TYPE_CHECKING:
+    from engine.config import Settings
     from engine.inspection import SkuView, StoreView
     from engine.inventory.audit import AuditReport
 
@@ -101,17 +102,13 @@ def init(
     The number of partitions (store.partitions of the config) is fixed from then on.
     """
     from engine.config import load_settings
-    from engine.runtime import initialise_store
     from engine.store_settings import store_keys
 
     settings = load_settings(config, store_keys(store_url))
-    info = interruptible(lambda: run_async(initialise_store(settings)))
+    lines = interruptible(lambda: run_async(_init(settings)))
     with printing() as console:
-        console.print(
-            f"{info.location} is ready: {info.kind} {info.version}, durability {info.durability}",
-            markup=False,
-            highlight=False,
-        )
+        for each in lines:
+            console.print(each, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -224,6 +221,20 @@ def inspect(
             from engine.inspection import print_view
 
             print_view(console, view, ROWS_SHOWN_MAX)
+
+
+async def _init(settings: Settings) -> list[str]:
+    from engine.partition_table import tell_numbers
+    from engine.runtime import initialise_store, open_reader
+
+    info = await initialise_store(settings)
+    reader = await open_reader(settings.store.places)
+    try:
+        number, *of_each = await tell_numbers(reader)
+    finally:
+        await reader.close()
+    about = f"{info.kind} {info.version}, durability {info.durability}"
+    return [f"{info.location} is ready: {about}, {number}", *of_each]
 
 
 async def _audit(urls: tuple[str, ...], history: Path | None) -> AuditReport:

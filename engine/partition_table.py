@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from engine.cqrs.event_store import EventReader, PartitionPlace
+from engine.cqrs.partitioning import count_partitions
 from engine.cqrs.query_side.query_side import Lag
 
 if TYPE_CHECKING:
@@ -65,6 +67,20 @@ def with_lags(rows: Sequence[PartitionRow], lags: Sequence[Lag]) -> list[Partiti
 async def read_rows(reader: EventReader) -> list[PartitionRow]:
     """A row for every partition, in order. Raises StoreUnavailable."""
     return [_row(each) for each in await reader.read_places()]
+
+
+async def tell_numbers(reader: EventReader) -> list[str]:
+    """How many partitions a store has, and then each of its databases if they are several.
+
+    Raises StoreUnavailable.
+    """
+    homes = Counter(each.database for each in await reader.read_places())
+    # Also of those where no partition lives yet.
+    locations: Mapping[str, str] = getattr(reader, "locations", {})
+    return [
+        count_partitions(reader.partitions),
+        *(f"{name} {place}: {count_partitions(homes[name])}" for name, place in locations.items()),
+    ]
 
 
 def _row(place: PartitionPlace) -> PartitionRow:

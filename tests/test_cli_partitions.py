@@ -13,7 +13,7 @@ from engine.cqrs.event_store import PartitionPlace
 from engine.partition_table import UNKNOWN, PartitionRow, read_rows
 from engine.runtime import open_engine
 from engine.stores.memory import MemoryStore
-from engine.stores.mysql_url import MysqlAddress
+from engine.stores.mysql_url import MysqlAddress, parse_mysql_url
 from engine.testing.mariadb_server import MariadbServer
 from tests.shell import Shell
 
@@ -26,7 +26,10 @@ def config(shell: Shell, two_databases: list[MysqlAddress]) -> str:
     urls = json.dumps([each.url() for each in two_databases])
     name = shell.write("two.toml", f"[store]\nurls = {urls}\npartitions = 4\n")
     assert shell.run("init", "--config", name) == 0
-    assert shell.out.count("mysql://root@") == 2
+    first, *each = shell.out.splitlines()
+    assert first.count("mysql://root@") == 2
+    assert first.endswith(", 4 partitions")
+    assert each == [f"db{n} {place}: 2 partitions" for n, place in enumerate(two_databases, 1)]
     assert shell.run("init", "--config", name) == 0
     asyncio.run(sell(two_databases))
     return name
@@ -109,6 +112,41 @@ def test_what_cannot_be_moved_is_refused(
 ) -> None:
     assert shell.run("partitions", *arguments, "--config", config) == 2
     assert message in " ".join(shell.err.split())
+
+
+def test_the_audit_finds_read_models_behind_in_what_lives_beside_them_only(
+    shell: Shell, config: str, two_databases: list[MysqlAddress]
+) -> None:
+    store = ("--config", config)
+    assert shell.run("audit", *store, "--json") == 0
+    assert json.loads(shell.out)["notes"] == []
+    moved = rows_of(shell, *store)[0].position
+    assert moved > 1
+    assert shell.run("partitions", "move", "0", "--to", "db2", *store) == 0
+    assert shell.run("audit", *store, "--json") == 0
+    # They begin anew where the partition went, and nobody feeds them here.
+    assert json.loads(shell.out)["notes"] == [
+        f"read model {name} in {two_databases[1]} is {moved} commits behind: compared up to there"
+        for name in ("orders", "sales")
+    ]
+
+
+def test_init_names_a_database_that_is_added_and_has_no_partition(
+    shell: Shell, config: str, two_databases: list[MysqlAddress], mariadb_url: str
+) -> None:
+    urls = json.dumps([*(each.url() for each in two_databases), mariadb_url])
+    more = shell.write("three.toml", f"[store]\nurls = {urls}\npartitions = 4\n")
+    assert shell.run("init", "--config", more) == 0
+    last = shell.out.splitlines()[-1]
+    assert last == f"db3 {parse_mysql_url(mariadb_url)}: 0 partitions"
+
+
+def test_init_counts_one_partition_as_one(shell: Shell) -> None:
+    assert shell.run("init", "--store-url", "sqlite:shop.db") == 0
+    assert shell.out.rstrip().endswith(", 1 partition")
+    name = shell.write("two.toml", '[store]\nurl = "sqlite:shop.db"\npartitions = 2\n')
+    assert shell.run("init", "--config", name) == 2
+    assert "was initialised with 1 partition and the settings say 2" in shell.err
 
 
 def test_one_of_two_databases_is_no_store(

@@ -11,7 +11,7 @@ import contextlib
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 import nats
 import nats.errors
@@ -30,6 +30,7 @@ from nats.js.api import (
     StreamInfo,
 )
 
+from engine.cluster.cancelling import cancellable
 from engine.cluster.durability import check_durability
 from engine.cluster_settings import ClusterSettings
 from engine.errors import BrokerUnavailable, ConfigError
@@ -68,8 +69,6 @@ FULL: Final = frozenset({10047, 10077})
 """The broker's codes for a stream or a disk that has no room: nothing was stored."""
 
 Handler = Callable[[Msg], Awaitable[None]]
-
-T = TypeVar("T")
 
 
 class StreamLife(NamedTuple):
@@ -140,14 +139,12 @@ class Broker:
                     user_credentials=settings.credentials or None,
                 )
         except nats.errors.AuthorizationError as error:
-            with contextlib.suppress(Exception):
-                await client.close()
+            await _abandon(client)
             raise ConfigError(
                 f"cluster.servers: the broker refused the login: {refused}"
             ) from error
         except CLIENT_ERRORS as error:
-            with contextlib.suppress(Exception):
-                await client.close()
+            await _abandon(client)
             raise BrokerUnavailable(
                 f"no broker of cluster.servers answers: {refused or error!r}"
             ) from error
@@ -155,8 +152,7 @@ class Broker:
         try:
             await check_durability(settings)
         except BaseException:
-            with contextlib.suppress(Exception):
-                await client.close()
+            await _abandon(client)
             raise
         return cls(client, settings)
 
@@ -297,9 +293,7 @@ class Broker:
 
     async def close(self) -> None:
         """Idempotent."""
-        # The client raises more than its own errors when it is closed while it looks for a broker.
-        with contextlib.suppress(Exception):
-            await self._client.close()
+        await _abandon(self._client)
 
     async def _find_stream(self) -> StreamInfo | None:
         try:
@@ -379,21 +373,6 @@ class PullConsumer:
         return sequence.stream, message.data
 
 
-async def cancellable(call: Awaitable[T]) -> T:
-    """Await a call of the client, and end when that is cancelled.
-
-    `asyncio.wait_for` of Python 3.11, which the client is made of, forgets a cancellation that comes
-    together with the result: who waits for the end of such a task would wait for ever.
-    """
-    task = asyncio.current_task()
-    before = task.cancelling() if task is not None else 0
-    try:
-        return await call
-    finally:
-        if task is not None and task.cancelling() > before:
-            raise asyncio.CancelledError
-
-
 def _unavailable(error: BaseException) -> BrokerUnavailable:
     if isinstance(error, nats.js.errors.ServiceUnavailableError):
         return BrokerUnavailable(
@@ -402,3 +381,9 @@ def _unavailable(error: BaseException) -> BrokerUnavailable:
         )
     # Those of JetStream name the broker's reason in their text alone, others have no text.
     return BrokerUnavailable(f"the broker did not do it: {str(error) or repr(error)}")
+
+
+async def _abandon(client: Client) -> None:
+    # It raises more than its own errors when it is closed while it looks for a broker.
+    with contextlib.suppress(Exception):
+        await client.close()

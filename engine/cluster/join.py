@@ -149,8 +149,9 @@ async def own_partitions(
     owners = node.owners = Owners(
         *(node.name, partitions, node.members, maker, node.broker, wire, registry),
         *(settings.queue.depth_max, prepare, follow, leave, node.replies.send, node.changed),
-        *(clock, settings.cluster.dead_after_ms / 1_000),
+        *(clock, settings.cluster.dead_after_ms / 1_000, store.read_places),
     )
+    node.run(owners.watch(), "places")
 
     def statistics() -> Statistics:
         mailboxes = [mailbox for owner in owners.owned.values() for mailbox in owner.residents]

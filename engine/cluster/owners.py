@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -16,7 +16,8 @@ from engine.cluster.owner import Owner
 from engine.cluster.wire import Wire
 from engine.cqrs.aggregate import Registry
 from engine.cqrs.command_side.partition_maker import PartitionMaker
-from engine.errors import Fenced, SeckillError, StoreError
+from engine.cqrs.event_store import PartitionPlace
+from engine.errors import Fenced, SeckillError, StoreError, StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,9 @@ AGAIN_SECONDS: Final = 1.0
 UNABLE_SECONDS: Final = 10.0
 """How long a partition whose database this node does not reach is left to others before it looks
 whether that answers: each way costs a take-over."""
+
+PLACES_SECONDS: Final = 5.0
+"""How often the store is asked whose its partitions are: who commits nothing is told by nobody else."""
 
 
 class Owners:
@@ -48,11 +52,13 @@ class Owners:
         changed: Callable[[], None],
         clock: Clock,
         release_seconds: float,
+        read_places: Callable[[], Awaitable[Sequence[PartitionPlace]]],
     ) -> None:
         """`prepare` is awaited before a partition works, `follow` called when it does, `leave` awaited
         before it is given back; `changed` is called when there is news.
 
         A partition that another node still shows as its own is taken from it after `release_seconds`.
+        `read_places` tells where every partition lives; it may raise StoreUnavailable.
         """
         self._node = node
         self._partitions = partitions
@@ -69,6 +75,7 @@ class Owners:
         self._changed = changed
         self._clock = clock
         self._release_seconds = release_seconds
+        self._read_places = read_places
         self.owned: dict[int, Owner] = {}
         self._busy: dict[int, asyncio.Task[None]] = {}
         self._taking: set[asyncio.Task[None]] = set()
@@ -144,6 +151,47 @@ class Owners:
             and holder[1].epoch > owner.holding().epoch
         ):
             self._lost(owner, f"{holder[0]} has it, with epoch {holder[1].epoch}")
+
+    async def watch(self) -> None:
+        """Drop what the store gives to somebody else, now and then, until it is cancelled."""
+        doubted: dict[int, int] = {}
+        while True:
+            await self._clock.sleep(AGAIN_SECONDS if doubted else PLACES_SECONDS)
+            try:
+                places = await self._read_places()
+            except StoreUnavailable as error:
+                logger.debug("the places of the partitions cannot be read: %s", error)
+                continue
+            except Exception:
+                logger.exception("the places of the partitions cannot be read")
+                continue
+            doubted = self._check_places(places, doubted)
+
+    def _check_places(
+        self, places: Sequence[PartitionPlace], doubted: dict[int, int]
+    ) -> dict[int, int]:
+        """Drop what was `doubted` and is so still; returns the epochs of what is to be looked at again.
+
+        Once is not enough: an owner that takes its partition back raises the epoch itself, and learns
+        of it a moment later than the store.
+        """
+        found = {}
+        for place in places:
+            number = place.partition
+            if (owner := self.owned.get(number)) is None:
+                continue
+            epoch = owner.holding().epoch
+            # After `claim` it lives where it was going: the rest of the move concerns no owner.
+            is_leaving = place.moving_to not in ("", place.database)
+            if place.epoch <= epoch and not is_leaving:
+                continue
+            if doubted.get(number) != epoch:
+                found[number] = epoch
+            elif is_leaving:
+                self._lost(owner, f"it is being moved to {place.moving_to}")
+            else:
+                self._lost(owner, f"its epoch is {place.epoch} and ours was {epoch}")
+        return found
 
     def _begin(self, number: int, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=f"owner-{number}")

@@ -12,3 +12,8 @@ def partition_of(aggregate_id: str, partitions: int) -> int:
     not, so the count is kept in the store and checked at start.
     """
     return checksum(aggregate_id.encode()) % partitions if partitions > 1 else 0
+
+
+def count_partitions(number: int) -> str:
+    """The number with its noun."""
+    return "1 partition" if number == 1 else f"{number:,} partitions"

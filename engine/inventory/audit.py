@@ -69,7 +69,7 @@ async def audit(
     cannot be read; whatever is wrong with what it holds is a finding.
     """
     auditor = _Auditor(reader, HistoryMatch(history) if history is not None else None)
-    await auditor.read_models.look(read_models)
+    await auditor.read_models.look(read_models, await reader.read_places())
     await auditor.read_commits()
     auditor.notes += await auditor.read_models.compare()
     await auditor.check_table()

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
-from engine.cqrs.event_store import StoredCommit, Value
+from engine.cqrs.event_store import PartitionPlace, StoredCommit, Value
 from engine.cqrs.query_side.read_model import LiveModel, ReadModelSnapshot
 from engine.inventory.audit_report import AuditCheck
 from engine.inventory.audit_sale_events import (
@@ -110,8 +110,14 @@ class _Model:
     """One read model in one place, with the rows it should have."""
 
     def __init__(
-        self, name: str, snapshot: ReadModelSnapshot, live: LiveModel, check: AuditCheck
+        self,
+        name: str,
+        snapshot: ReadModelSnapshot,
+        live: LiveModel,
+        check: AuditCheck,
+        away: frozenset[int],
     ) -> None:
+        """`away` are the partitions whose rows are kept in another place."""
         self.name = name
         self.live = live
         self.check = check
@@ -120,6 +126,7 @@ class _Model:
         self.read = dict.fromkeys(live.reached, 0)
         self.behind = 0
         self._snapshot = snapshot
+        self._away = away
         self._key, self._fold = MODELS[name]
 
     def fold(self, commit: StoredCommit, events: Sequence[AnySaleEvent | None] | None) -> None:
@@ -138,7 +145,8 @@ class _Model:
         """Note how far the events go, of whatever type they are."""
         number, position = commit.partition, commit.position
         self.read[number] = max(self.read.get(number, 0), position)
-        self.behind += position > self.live.reached.get(number, 0)
+        if number not in self._away:
+            self.behind += position > self.live.reached.get(number, 0)
 
     async def compare(self) -> list[str]:
         """Compare all rows page by page; return what should be known besides."""
@@ -211,13 +219,23 @@ class ReadModelChecks:
         self.checks: list[AuditCheck] = []
         self._models: list[_Model] = []
 
-    async def look(self, snapshots: Sequence[ReadModelSnapshot]) -> None:
-        """Find what is there and how far it is. Raises StoreUnavailable."""
+    async def look(
+        self, snapshots: Sequence[ReadModelSnapshot], places: Sequence[PartitionPlace]
+    ) -> None:
+        """Find what is there and how far it is; `places` are where the partitions live.
+
+        Raises StoreUnavailable.
+        """
+        # A store of one place has no name for it, and may keep read models in a file beside it.
+        homes = {each.partition: each.location for each in places if each.database}
         for name in MODELS:
             check = AuditCheck(f"the read model {name} is the fold of its events", "rows")
             for snapshot in snapshots:
                 if (live := await snapshot.live(name)) is not None:
-                    self._models.append(_Model(name, snapshot, live, check))
+                    away = frozenset(
+                        number for number, home in homes.items() if home != snapshot.location
+                    )
+                    self._models.append(_Model(name, snapshot, live, check, away))
                     if check not in self.checks:
                         self.checks.append(check)
 

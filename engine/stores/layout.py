@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from engine.cqrs.event_store import Table
+from engine.cqrs.partitioning import count_partitions
 from engine.errors import SchemaMismatch
 from engine.stores.row_guard import columns_of
 
@@ -26,7 +27,7 @@ def check_layout(stored: Layout, wanted: Layout, place: str) -> None:
     """Raise SchemaMismatch, naming both sides, unless the store was initialised as `wanted`."""
     if stored.partitions != wanted.partitions:
         raise SchemaMismatch(
-            f"{place} was initialised with {stored.partitions} partitions and the settings say "
+            f"{place} was initialised with {count_partitions(stored.partitions)} and the settings say "
             f"{wanted.partitions}; the number cannot change, because it decides where each "
             "aggregate lives"
         )

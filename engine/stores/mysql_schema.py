@@ -107,7 +107,8 @@ async def read_layout(connection: MysqlConnection, address: MysqlAddress) -> Lay
             raise
     if "schema_version" not in meta:
         raise ConfigError(
-            f"{address} is not a store yet; make it one with: seckill init --store-url URL"
+            f"{address} is not a store yet; make it one with: seckill init --config FILE "
+            "(or --store-url URL for one with a single partition)"
         )
     if meta["schema_version"] != str(SCHEMA_VERSION):
         raise SchemaMismatch(

@@ -53,6 +53,11 @@ class SpreadReads(Generic[M]):
         return self._databases.layout.partitions
 
     @property
+    def locations(self) -> dict[str, str]:
+        """The URL of every database without its password, by name; those that never answered are empty."""
+        return {name: self._databases.location_of(name) for name in self._databases.names}
+
+    @property
     def info(self) -> StoreInfo:
         """Of all that have answered; the durability is that of the weakest."""
         infos = [each.info for each in self._databases.up]

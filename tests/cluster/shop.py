@@ -57,7 +57,7 @@ class Shop:
         self.server = ScriptedServer(self.clock)
         self.store = MemoryStore(PARTITIONS, clock=self.clock)
         self.registry = bank_registry()
-        self.wire = Wire(self.registry)
+        self.wire = Wire(self.registry, self.store.info.identity)
         self.nodes: dict[str, Node] = {}
 
     async def start(

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from engine.cluster.broker import cancellable
+from engine.cluster.cancelling import cancellable
 from engine.testing.virtual_clock import settle
 
 

@@ -54,12 +54,12 @@ async def test_relaxed_warns_and_goes_on(
     await check_durability(looking_at(*lazy.monitor_urls, durability="relaxed"))
     assert "syncs its disk every two minutes or so" in caplog.text
     await check_durability(looking_at(durability="relaxed"))
-    assert "names no broker" in caplog.text
+    assert "names none of them" in caplog.text
     await check_durability(looking_at(NOBODY, durability="relaxed"))
 
 
 async def test_strict_wants_to_be_told_where_to_look() -> None:
-    with pytest.raises(ConfigError, match="monitor_urls names no broker"):
+    with pytest.raises(ConfigError, match="monitor_urls names none of them"):
         await check_durability(looking_at())
 
 

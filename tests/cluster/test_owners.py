@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
+import pytest
+
 from engine.cluster.owner import AWAY_SECONDS_MAX
-from engine.cluster.owners import AGAIN_SECONDS, UNABLE_SECONDS
-from engine.cqrs.event_store import StoredSnapshot
-from engine.errors import PartitionLost
+from engine.cluster.owners import AGAIN_SECONDS, PLACES_SECONDS, UNABLE_SECONDS
+from engine.cqrs.event_store import PartitionPlace, StoredSnapshot
+from engine.errors import PartitionLost, StoreUnavailable
 from engine.testing.faulty_store import FaultyStore
 from tests.cluster.shop import DEAD_AFTER_SECONDS, PARTITIONS, account_in, engines, shop
 from tests.cqrs.bank_account import Deposit, Deposited
@@ -249,3 +252,92 @@ async def test_a_failure_while_giving_back_is_shown_and_the_close_goes_on() -> N
         assert owners._leaving == set()
         await found.run(owners.give_back_all())
         assert owners.owned == {}
+
+
+SEEN_SECONDS = PLACES_SECONDS + 4 * AGAIN_SECONDS
+"""By then what happened in the store was seen, looked at again, dropped and taken anew."""
+
+
+class TellingStore(FaultyStore):
+    """Tells what it is told to of partition 0, and counts how often it is asked."""
+
+    asked = 0
+    is_away = False
+    database = ""
+    moving_to = ""
+
+    async def read_places(self) -> list[PartitionPlace]:
+        self.asked += 1
+        if self.is_away:
+            raise StoreUnavailable("the test says so")
+        first, *others = await super().read_places()
+        told = msgspec.structs.replace(first, database=self.database, moving_to=self.moving_to)
+        return [told, *others]
+
+
+async def test_a_quiet_partition_that_somebody_else_fenced_is_taken_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with shop() as found:
+        await found.start(ONE, "engine")
+        await found.until(lambda: len(found.owned(ONE)) == PARTITIONS)
+        old, kept = found.owned(ONE)[0], found.owned(ONE)[1]
+        # As a move does, that nobody in the cluster hears of.
+        await found.run(found.store.acquire(0))
+        await found.go_on(SEEN_SECONDS)
+        assert found.owned(ONE)[0] is not old
+        assert found.owned(ONE)[0].holding().epoch == 3
+        assert old._loop_task is not None
+        assert old._loop_task.done()
+        assert found.owned(ONE)[1] is kept
+        assert "partition 0 is lost: its epoch is 2 and ours was 1" in caplog.messages
+
+
+async def test_a_partition_that_is_being_moved_is_dropped_until_it_lives_where_it_goes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with shop() as found:
+        store = TellingStore(found.store)
+        await found.start(ONE, "engine", store)
+        await found.until(lambda: len(found.owned(ONE)) == PARTITIONS)
+        store.database, store.moving_to = "db1", "db2"
+        store.acquire_failures = 2 * int(SEEN_SECONDS)
+        await found.go_on(SEEN_SECONDS)
+        assert list(found.owned(ONE)) == [1]
+        assert "partition 0 is lost: it is being moved to db2" in caplog.messages
+        store.database, store.acquire_failures = "db2", 0
+        await found.until(lambda: 0 in found.owned(ONE))
+        kept = found.owned(ONE)[0]
+        await found.go_on(2 * SEEN_SECONDS)
+        assert found.owned(ONE)[0] is kept
+
+
+async def test_a_store_that_cannot_be_asked_takes_nothing_from_its_owner() -> None:
+    async with shop() as found:
+        store = TellingStore(found.store)
+        await found.start(ONE, "engine", store)
+        await found.until(lambda: len(found.owned(ONE)) == PARTITIONS)
+        kept = found.owned(ONE)[0]
+        store.is_away, store.asked = True, 0
+        await found.run(found.store.acquire(0))
+        await found.go_on(2 * SEEN_SECONDS)
+        assert store.asked > 1
+        assert found.owned(ONE)[0] is kept
+        store.is_away = False
+        await found.until(lambda: found.owned(ONE).get(0) not in (kept, None))
+
+
+async def test_an_owner_that_takes_its_partition_back_is_not_dropped_for_it() -> None:
+    async with shop() as found:
+        await found.start(ONE, "engine")
+        await found.until(lambda: len(found.owned(ONE)) == PARTITIONS)
+        owner = found.owned(ONE)[0]
+        owners = found.nodes[ONE].owners
+        assert owners is not None
+        lease = await found.run(found.store.acquire(0, owner._committer.lease))
+        doubted = owners._check_places(await found.run(found.store.read_places()), {})
+        assert doubted == {0: 1}
+        # What it did is known to it only now.
+        owner._committer._lease = lease
+        assert owners._check_places(await found.run(found.store.read_places()), doubted) == {}
+        assert found.owned(ONE)[0] is owner

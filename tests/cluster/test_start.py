@@ -125,7 +125,7 @@ def test_without_a_broker_it_fails(tmp_path: Path) -> None:
     }
     ended = serve(tmp_path, nowhere)
     assert (ended.code, ended.out) == (FAILED, "")
-    assert ended.error.startswith("error: no broker of cluster.monitor_urls says how")
+    assert ended.error.startswith("error: no broker of cluster.servers answers")
 
 
 def test_a_broker_without_jetstream_is_refused(tmp_path: Path, bare_nats: NatsServer) -> None:

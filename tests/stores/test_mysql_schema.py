@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 import pytest
 
@@ -86,7 +88,10 @@ async def test_another_version_or_layout_is_refused(
 
 
 async def test_a_database_without_a_store_says_how_to_make_one(mariadb_url: str) -> None:
-    with pytest.raises(ConfigError, match="is not a store yet; make it one with: seckill init"):
+    how = re.escape(
+        "seckill init --config FILE (or --store-url URL for one with a single partition)"
+    )
+    with pytest.raises(ConfigError, match=f"is not a store yet; make it one with: {how}"):
         async with open_engine(settings_for(mariadb_url)):
             pass
     with pytest.raises(ConfigError, match="is not a store yet"):
