@@ -6,10 +6,16 @@ import math
 
 import pytest
 
-from engine.config import load_settings
+from engine.config import Settings, load_settings
 from engine.errors import ConfigError
 from loadtest.sale import Quantities
-from loadtest.settings import LIMITS, WorkloadSettings, describe_settings, parse_quantity
+from loadtest.settings import (
+    LIMITS,
+    WorkloadSettings,
+    describe_settings,
+    parse_quantity,
+    refuse_cluster,
+)
 
 
 def test_the_defaults_are_valid() -> None:
@@ -159,3 +165,10 @@ def test_published_settings_of_a_cluster_tell_neither_where_it_is_nor_its_secret
     assert "10.0.0" not in repr(found)
     # One process alone is described as it was before there were clusters, and can be compared.
     assert "cluster" not in describe_settings(load_settings(None, {}, {}))
+
+
+def test_a_simulation_in_a_running_cluster_is_refused() -> None:
+    brokers = load_settings(None, {"cluster.servers": ("nats://127.0.0.1:4222",)}, {})
+    with pytest.raises(ConfigError, match="seckill loadtest --host"):
+        refuse_cluster(brokers)
+    refuse_cluster(Settings())
