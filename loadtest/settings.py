@@ -130,7 +130,9 @@ def describe_settings(settings: Settings) -> dict[str, Any]:
     for section in ("store", "gate"):
         url = found[section]["url"]
         found[section]["url"] = f"{url.partition(':')[0]}:" if url else ""
-    found["store"]["urls"] = ["mysql:"] * len(settings.store.urls)
+    del found["store"]["urls"]
+    if settings.store.urls:
+        found["store"]["urls"] = ["mysql:"] * len(settings.store.urls)
     found["auth"] = {"mode": settings.auth.mode}
     cluster = found.pop("cluster")
     if settings.cluster.servers:
