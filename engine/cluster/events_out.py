@@ -15,7 +15,6 @@ of the one before, and why they share one sync of the broker's disk.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import uuid
 from collections.abc import Iterator, Sequence
@@ -29,6 +28,7 @@ from nats.js.api import Header, PubAck, RawStreamMsg
 from nats.js.errors import APIError, NotFoundError
 
 from engine.clock import Clock
+from engine.cluster.cancelling import end_if_cancelled
 from engine.cluster.events_messages import (
     EventMessage,
     MessageTooLong,
@@ -170,7 +170,7 @@ class EventsOut:
             self._pause_seconds,
             min(2 * self._pause_seconds, PAUSE_SECONDS_MAX),
         )
-        _end_if_cancelled()
+        end_if_cancelled()
         await self._clock.sleep(pause)
 
     def _well(self) -> None:
@@ -241,7 +241,7 @@ class EventsOut:
         """Publish what comes. Returns when it is time to look at the stream again."""
         looked_at = saved_at = self._clock.monotonic()
         while True:
-            _end_if_cancelled()
+            end_if_cancelled()
             page = await self._subscription.wait_once(head.position, MESSAGES_MAX)
             for commits, messages in _batches(page, self._client.max_payload):
                 head = await self._publish(head, commits, messages)
@@ -310,13 +310,6 @@ class EventsOut:
         except APIError as error:
             _raise_refusal(error)
         self._saved, self._revision = checkpoint, ack.seq
-
-
-def _end_if_cancelled() -> None:
-    """Before Python 3.12 a request of the client that is cancelled as its answer comes goes on."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
 
 
 def _raise_refusal(error: APIError) -> NoReturn:

@@ -132,8 +132,11 @@ class Intake:
             groups, keys = self._decode(message)
         except WireError as error:
             logger.warning("message %d of partition %d: %s", sequence, self._number, error)
+            # No outcomes say that nothing happened. Where an owner of another version may have executed
+            # it, no reply says nothing: it is sent again, and the answer to that is known for doubtful.
             nothing = partial(self._tell, sequence, message, [], {})
-            self._deliveries.add(Delivery(sequence, nothing))
+            tell = _nobody_waits if self._was_tried(sequence) else nothing
+            self._deliveries.add(Delivery(sequence, tell))
             return
         self._queue(sequence, message, groups, keys)
 
@@ -202,6 +205,10 @@ class Intake:
             else:
                 self._partition.submit(self._registry.types[stream[0]], stream, request)
 
+    def _was_tried(self, sequence: int) -> bool:
+        """Whether an owner before may have executed a part of that message."""
+        return self._known_end is None or sequence <= self._known_end
+
     def _resolved(self, delivery: Delivery, _: asyncio.Future[list[Outcome]]) -> None:
         self._deliveries.resolved(delivery)
 
@@ -218,7 +225,7 @@ class Intake:
         else:
             results = {key: iter(each.result()) for key, each in futures.items()}
             outcomes = [next(results[key]) for key in of_each]
-        if self._known_end is None or sequence <= self._known_end:
+        if self._was_tried(sequence):
             # An owner before may have executed a part of it: an error says nothing of that.
             outcomes = [unless_surely_nothing(each) for each in outcomes]
         self._reply(message.inbox, self._wire.encode_outcomes(message.number, outcomes))

@@ -126,6 +126,8 @@ class Node:
             return
         if heartbeat.store and heartbeat.store != self.store:
             # Its partitions are others, whatever their numbers.
+            if heartbeat.node != self._foreign:
+                logger.error("node %s sells from another store over these brokers", heartbeat.node)
             self._foreign = heartbeat.node
             return
         if heartbeat.node == self.name:

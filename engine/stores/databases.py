@@ -291,9 +291,6 @@ class Databases(Generic[D]):
         except SchemaMismatch as error:
             raise StoreUnavailable(str(error)) from error
 
-    def lives_in(self, partition: int, name: str) -> bool:
-        return self.home(partition).name == name
-
     async def close(self) -> None:
         """Close all. Idempotent."""
         self._closed = True

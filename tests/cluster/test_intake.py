@@ -90,8 +90,19 @@ async def test_outcomes_are_in_the_order_of_the_commands(commands: list[Command]
 
 async def test_a_message_with_a_command_of_another_partition_is_answered_with_nothing() -> None:
     desk = Desk()
+    desk.intake._known_end = 0
     desk.take([order(1, MINE[0]), order(2, OTHER)])
     assert desk.requests == []
     desk.make_durable()
     ((_, data),) = desk.replies
     assert WIRE.decode_outcomes(WIRE.decode_reply(data)) == []
+
+
+async def test_of_what_an_owner_before_may_have_executed_nobody_says_that_nothing_happened() -> (
+    None
+):
+    desk = Desk()
+    desk.intake._known_end = 1
+    desk.take([order(1, MINE[0]), order(2, OTHER)])
+    desk.make_durable()
+    assert desk.replies == []
