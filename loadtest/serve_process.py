@@ -17,6 +17,7 @@ import msgspec
 from engine.auth_settings import DEFAULT_ADMIN_SECRET
 from engine.config import ENVIRONMENT_PREFIX
 from engine.testing.ports import HeldPort
+from engine.testing.processes import end, pause, resume
 from loadtest.http_processes import ROOT, SERVER, STOP_SECONDS_MAX
 from loadtest.settings import as_environment
 from loadtest.shop_client import ShopClient
@@ -160,10 +161,12 @@ class ServeProcess:
 
     def pause(self) -> None:
         """Stop it where it is: SIGSTOP."""
-        os.kill(self.pid, signal.SIGSTOP)
+        assert self._process is not None, f"{self.name} is not running"
+        pause(self._process)
 
     def resume(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
+        assert self._process is not None, f"{self.name} is not running"
+        resume(self._process)
 
     def log_tail(self) -> str:
         with suppress(OSError):
@@ -181,18 +184,9 @@ class ServeProcess:
                 raise NotStarted(f"{self.name} ended with {code}:\n{self.log_tail()}", code)
 
     def _end(self, number: signal.Signals) -> int:
-        process = self._process
-        if process is None:
+        if self._process is None:
             return 0
-        if process.poll() is None:
-            process.send_signal(number)
-            # Paused, it would take no other signal than SIGKILL.
-            process.send_signal(signal.SIGCONT)
-            try:
-                process.wait(STOP_SECONDS_MAX)
-            except subprocess.TimeoutExpired:
-                process.kill()
-        code = process.wait()
+        code = end(self._process, number, STOP_SECONDS_MAX)
         self._forget()
         return code
 

@@ -32,6 +32,7 @@ from nats.js.api import (
 
 from engine.cluster.cancelling import cancellable
 from engine.cluster.durability import check_durability
+from engine.cluster.room import no_room
 from engine.cluster_settings import ClusterSettings
 from engine.errors import BrokerUnavailable, ConfigError
 
@@ -182,12 +183,12 @@ class Broker:
     async def ensure_commands(self) -> None:
         """Make the stream of commands, or bring it up to the settings.
 
-        Raises ConfigError for one that is made otherwise, BrokerUnavailable.
+        Raises ConfigError for one that is made otherwise or has no room, BrokerUnavailable.
         """
         wanted = self._wanted()
         found = await self._find_stream()
         if found is None:
-            await self._try(self._js.add_stream(wanted))
+            await self._set_aside(self._js.add_stream(wanted))
             return
         config = found.config
         if config.storage != StorageType.FILE or list(config.subjects or ()) != wanted.subjects:
@@ -199,7 +200,16 @@ class Broker:
         if (config.num_replicas, config.max_bytes, config.discard) != (
             *(wanted.num_replicas, wanted.max_bytes, wanted.discard),
         ):
-            await self._try(self._js.update_stream(wanted))
+            await self._set_aside(self._js.update_stream(wanted))
+
+    async def _set_aside(self, call: Awaitable[StreamInfo]) -> None:
+        try:
+            await self._try(call)
+        except BrokerUnavailable as error:
+            bytes_max = self._settings.stream_bytes_max
+            if full := no_room(error, self.stream, bytes_max, "stream_bytes_max"):
+                raise full from error
+            raise
 
     def _wanted(self) -> StreamConfig:
         settings = self._settings

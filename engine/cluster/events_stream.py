@@ -18,6 +18,7 @@ from nats.js.api import (
 )
 from nats.js.errors import APIError, NotFoundError
 
+from engine.cluster.room import no_room
 from engine.errors import ConfigError
 
 PREFIX: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -97,7 +98,7 @@ class EventsStream:
         await self._set_limits(js, await self._events(js))
         bucket = await self._bucket(js)
         if bucket.config.num_replicas != self._replicas:
-            await _change(js, bucket.config.evolve(num_replicas=self._replicas))
+            await self._change(js, bucket.config.evolve(num_replicas=self._replicas))
 
     async def find(self, js: JetStreamContext) -> Incarnation:
         """Look stream and bucket up, made where missing; limits stay. Raises as `ensure`."""
@@ -130,7 +131,7 @@ class EventsStream:
             if error.err_code == IN_USE:
                 # Somebody else made it meanwhile.
                 return await js.stream_info(self.name)
-            raise _explained(self.name, error) from error
+            raise self._explained(self.name, error) from error
 
     def _limits(self) -> dict[str, int]:
         age = self._age_seconds_max
@@ -166,7 +167,7 @@ class EventsStream:
         if any(getattr(config, name) != limit for name, limit in limits.items()) or not (
             config.allow_atomic
         ):
-            config = (await _change(js, config.evolve(allow_atomic=True, **limits))).config
+            config = (await self._change(js, config.evolve(allow_atomic=True, **limits))).config
         if not config.allow_atomic:
             raise ConfigError(
                 "the broker cannot store messages in batches; nats-server 2.12.1 or newer can"
@@ -182,19 +183,19 @@ class EventsStream:
             await js.create_key_value(config)
         except APIError as error:
             if error.err_code != IN_USE:
-                raise _explained(self.checkpoint_stream, error) from error
+                raise self._explained(self.checkpoint_stream, error) from error
         return await js.stream_info(self.checkpoint_stream)
 
+    async def _change(self, js: JetStreamContext, config: StreamConfig) -> StreamInfo:
+        try:
+            return await js.update_stream(config)
+        except APIError as error:
+            raise self._explained(str(config.name), error) from error
 
-async def _change(js: JetStreamContext, config: StreamConfig) -> StreamInfo:
-    try:
-        return await js.update_stream(config)
-    except APIError as error:
-        raise _explained(str(config.name), error) from error
-
-
-def _explained(name: str, error: APIError) -> Exception:
-    """ConfigError for what will not change by waiting, else the error itself."""
-    if error.code == 400 or error.err_code in REPLICAS_NOT_POSSIBLE:
-        return ConfigError(f"the broker refuses the stream {name}: {error.description}")
-    return error
+    def _explained(self, name: str, error: APIError) -> Exception:
+        """ConfigError for what will not change by waiting, else the error itself."""
+        if full := no_room(error, self.name, self._bytes_max, "events_bytes_max"):
+            return full
+        if error.code == 400 or error.err_code in REPLICAS_NOT_POSSIBLE:
+            return ConfigError(f"the broker refuses the stream {name}: {error.description}")
+        return error

@@ -32,7 +32,7 @@ from engine.cqrs.command_side.statistics import Counters, Statistics
 from engine.cqrs.event_store import EventReader, EventStore
 from engine.cqrs.partitioning import partition_of
 from engine.cqrs.query_side.subscription import Feed, Subscription
-from engine.errors import BrokerUnavailable
+from engine.errors import BrokerUnavailable, ConfigError
 
 logger = logging.getLogger(__name__)
 
@@ -112,8 +112,13 @@ async def events_out(
     async def ensure() -> None:
         try:
             await stream.ensure(client.jetstream())
+        except ConfigError:
+            # It is a ValueError, like some of the client's.
+            raise
         except CLIENT_ERRORS as error:
-            raise BrokerUnavailable(f"the stream of events cannot be made: {error!r}") from error
+            raise BrokerUnavailable(
+                f"the stream of events cannot be made: {str(error) or repr(error)}"
+            ) from error
 
     await _patiently(ensure, clock)
     return lambda subscription: EventsOut(client, stream, subscription, clock)

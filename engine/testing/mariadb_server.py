@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from engine.testing.ports import HeldPort
+from engine.testing.processes import end, pause, resume
 
 POLL_SECONDS: Final = 0.05
 START_POLLS_MAX: Final = 1_200
@@ -124,10 +125,12 @@ class MariadbServer:
         self._held.release()
 
     def pause(self) -> None:
-        self._signal(signal.SIGSTOP)
+        if self._process is not None:
+            pause(self._process)
 
     def resume(self) -> None:
-        self._signal(signal.SIGCONT)
+        if self._process is not None:
+            resume(self._process)
 
     def execute(self, statement: str, database: str = "") -> str:
         """Run SQL as root by the command line client, and return what it printed."""
@@ -169,17 +172,10 @@ class MariadbServer:
             return False
         return True
 
-    def _signal(self, number: signal.Signals) -> None:
-        if self._process is not None:
-            self._process.send_signal(number)
-
     def _end(self, number: signal.Signals) -> None:
         process, self._process = self._process, None
-        if process is not None and process.poll() is None:
-            # A paused process takes no other signal than SIGKILL until it goes on.
-            process.send_signal(signal.SIGCONT)
-            process.send_signal(number)
-            process.wait(STOP_SECONDS_MAX)
+        if process is not None:
+            end(process, number, STOP_SECONDS_MAX)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from engine.testing.mariadb_server import find_program
 from engine.testing.ports import HeldPort
+from engine.testing.processes import end, pause, resume
 
 POLL_SECONDS: Final = 0.05
 START_POLLS_MAX: Final = 1_200
@@ -40,6 +41,7 @@ http: "127.0.0.1:{monitor_port}"
 jetstream {{
   store_dir: "{store}"
   sync_interval: {sync_interval}
+  max_file_store: {max_file_store}
 }}
 {cluster}
 """
@@ -59,17 +61,21 @@ class NatsServer:
         *,
         name: str = "nats",
         sync_interval: str = "always",
+        max_file_store: str = "100GB",
         **settings: str,
     ) -> None:
         """`settings` are those of the server, such as `max_payload="1MB"`.
 
         `sync_interval`: how long what was acknowledged may be unsynced, such as "2m", or "always".
+        `max_file_store`: what streams may set aside in all. It is a number, no space that is taken;
+        left to itself the server takes it from the free disk, and then what runs depends on that.
         """
         self.name = name
         self.paused = False
         self._directory = directory
         self._store = directory / "jetstream"
         self._sync_interval = sync_interval
+        self._max_file_store = max_file_store
         self._settings = {"max_payload": "8MB", **settings}
         self._cluster = ""
         self._client = HeldPort()
@@ -124,6 +130,7 @@ class NatsServer:
                 monitor_port=self._monitor.number,
                 store=self._store,
                 sync_interval=self._sync_interval,
+                max_file_store=self._max_file_store,
                 settings="\n".join(f"{name}: {value}" for name, value in self._settings.items()),
                 cluster=self._cluster,
             ),
@@ -186,11 +193,13 @@ class NatsServer:
         self._monitor.release()
 
     def pause(self) -> None:
-        self._signal(signal.SIGSTOP)
+        if self._process is not None:
+            pause(self._process)
         self.paused = self.running
 
     def resume(self) -> None:
-        self._signal(signal.SIGCONT)
+        if self._process is not None:
+            resume(self._process)
         self.paused = False
 
     def wipe(self) -> None:
@@ -207,18 +216,11 @@ class NatsServer:
     def _log(self) -> Path:
         return self._directory / "nats.log"
 
-    def _signal(self, number: signal.Signals) -> None:
-        if self._process is not None:
-            self._process.send_signal(number)
-
     def _end(self, number: signal.Signals) -> None:
         process, self._process = self._process, None
         self.paused = False
-        if process is not None and process.poll() is None:
-            process.send_signal(number)
-            # A paused process takes no other signal than SIGKILL until it goes on.
-            process.send_signal(signal.SIGCONT)
-            process.wait(STOP_SECONDS_MAX)
+        if process is not None:
+            end(process, number, STOP_SECONDS_MAX)
 
 
 class NatsCluster:

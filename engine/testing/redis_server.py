@@ -15,6 +15,7 @@ from typing import Final
 
 from engine.testing.mariadb_server import find_program
 from engine.testing.ports import HeldPort
+from engine.testing.processes import end, pause, resume
 
 START_POLLS_MAX: Final = 400
 POLL_SECONDS: Final = 0.05
@@ -72,8 +73,7 @@ class RedisServer:
         """End it as a power failure of the process would: kill -9."""
         process, self._process = self._process, None
         if process is not None:
-            process.kill()
-            process.wait(STOP_SECONDS_MAX)
+            end(process, signal.SIGKILL, STOP_SECONDS_MAX)
 
     def close(self) -> None:
         """Kill it and give its port back."""
@@ -81,10 +81,12 @@ class RedisServer:
         self._held.release()
 
     def pause(self) -> None:
-        self._signal(signal.SIGSTOP)
+        if self._process is not None:
+            pause(self._process)
 
     def resume(self) -> None:
-        self._signal(signal.SIGCONT)
+        if self._process is not None:
+            resume(self._process)
 
     def execute(self, *command: str) -> str:
         """Run one command by the command line client, and return what it printed."""
@@ -102,10 +104,6 @@ class RedisServer:
     async def query(self, *command: str) -> str:
         """`execute` for tests that run on an event loop."""
         return await asyncio.to_thread(self.execute, *command)
-
-    def _signal(self, number: signal.Signals) -> None:
-        if self._process is not None:
-            self._process.send_signal(number)
 
 
 @contextmanager

@@ -25,9 +25,9 @@ from engine.service import serve as program
 from engine.service.command import _print_where as print_where
 from engine.service.service import Urls
 from engine.testing import nats_server as kit
-from engine.testing.nats_server import NatsServer, nats_server
+from engine.testing.nats_server import NatsServer, nats_cluster, nats_server
 from tests.architecture.source_tree import ROOT
-from tests.cluster.town import served, town
+from tests.cluster.town import eventually, served, town
 from tests.gate.waiting import until
 from tests.servers import need_nats
 from tests.shell import Shell
@@ -185,28 +185,59 @@ def test_a_broker_that_syncs_now_and_then_is_refused_under_strict(tmp_path: Path
     assert 'cluster.durability = "relaxed"' in ended.error
 
 
-def test_a_stream_of_another_shape_is_refused_and_left_as_it_is(
-    tmp_path: Path, nats: NatsServer
+@pytest.mark.parametrize(
+    ("setting", "stream"),
+    [("stream_bytes_max", "small-commands"), ("events_bytes_max", "small-events")],
+)
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_brokers_without_room_for_a_stream_are_refused(
+    tmp_path: Path, replicas: int, setting: str, stream: str
 ) -> None:
+    need_nats()
+    sizes = {"stream_bytes_max": 1_000_000, "events_bytes_max": 1_000_000, setting: 30_000_000}
+    with nats_cluster(tmp_path / "nats", replicas, max_file_store="20MB") as brokers:
+        settings = {
+            "cluster.servers": brokers.urls,
+            "cluster.monitor_urls": brokers.monitor_urls,
+            "cluster.prefix": "small",
+            "cluster.replicas": replicas,
+            **{f"cluster.{name}": value for name, value in sizes.items()},
+        }
+        ended = serve(tmp_path, settings)
+    assert f"no room for the stream {stream}, which sets 30,000,000 bytes aside" in ended.error
+    assert f"lower cluster.{setting}, or raise max_file_store" in ended.error
+    assert (ended.code, ended.out) == (BAD_INPUT, "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("commands", "has a stream shaped-commands of"),
+        ("events", "the stream shaped-events is not one for events"),
+    ],
+)
+def test_a_stream_of_another_shape_is_refused_and_left_as_it_is(
+    tmp_path: Path, own_nats: NatsServer, kind: str, said: str
+) -> None:
+    name = f"shaped-{kind}"
+
     async def make() -> None:
-        client = await nats_client.connect(nats.url)
-        wanted = StreamConfig(
-            name="shaped-commands", subjects=["shaped.x"], storage=StorageType.MEMORY
-        )
+        client = await nats_client.connect(own_nats.url)
+        wanted = StreamConfig(name=name, subjects=["shaped.x"], storage=StorageType.MEMORY)
         await client.jetstream().add_stream(wanted)
         await client.close()
 
     async def subjects() -> list[str] | None:
-        client = await nats_client.connect(nats.url)
-        found = await client.jetstream().stream_info("shaped-commands")
+        client = await nats_client.connect(own_nats.url)
+        found = await client.jetstream().stream_info(name)
         await client.close()
         return found.config.subjects
 
     asyncio.run(make())
-    ended = serve(tmp_path, at(nats, cluster__prefix="shaped"))
+    ended = serve(tmp_path, at(own_nats, cluster__prefix="shaped"))
+    assert said in ended.error
+    assert "choose another" in ended.error
     assert (ended.code, ended.out) == (BAD_INPUT, "")
-    assert "has a stream shaped-commands of" in ended.error
-    assert "choose another cluster.prefix" in ended.error
     assert asyncio.run(subjects()) == ["shaped.x"]
 
 
@@ -224,9 +255,12 @@ async def test_a_namesake_is_refused_and_the_node_that_runs_keeps_its_partitions
         async def owners() -> list[tuple[int, str, int]]:
             return [(each.partition, each.owner, each.epoch) for each in gateway.engine.served()]
 
+        async def own_something() -> set[str]:
+            return {owner for _, owner, _ in await owners()}
+
+        await eventually(own_something, {"engine-1", "other"})
         await made.settled(gateway)
         before = await owners()
-        assert {owner for _, owner, _ in before} == {"engine-1", "other"}
         settings = at(
             nats,
             store__url=mariadb_url,
@@ -237,7 +271,7 @@ async def test_a_namesake_is_refused_and_the_node_that_runs_keeps_its_partitions
             cluster__role=role,
         )
         ended = await asyncio.to_thread(serve, tmp_path, settings)
-        assert (ended.code, ended.out) == (BAD_INPUT, "")
         assert "another node that runs is called 'engine-1'" in ended.error
+        assert (ended.code, ended.out) == (BAD_INPUT, "")
         await made.settled(gateway)
         assert await owners() == before

@@ -15,6 +15,7 @@ import httpx
 
 from engine.auth_settings import DEFAULT_ADMIN_SECRET
 from engine.testing.ports import HeldPort
+from engine.testing.processes import pause, resume
 from tests.architecture.source_tree import ROOT
 
 STOP_SECONDS_MAX = 20.0
@@ -78,11 +79,11 @@ class Served:
     def pause(self) -> None:
         """Take the processor away from it, until `go_on`."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        pause(self._process)
 
     def go_on(self) -> None:
         assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
+        resume(self._process)
 
     def wait(self) -> int:
         """Its exit code, once it has ended; minus the number of the signal that ended it."""
