@@ -11,7 +11,7 @@ import msgspec
 
 from engine.clock import Clock
 from engine.config import Settings
-from engine.cqrs.command_side.port import CommandSidePort, ServedPartition
+from engine.cqrs.command_side.port import BrokerState, CommandSidePort, ServedPartition
 from engine.cqrs.command_side.statistics import Statistics
 from engine.cqrs.event_store import EventReader, StoreInfo
 from engine.cqrs.messages import Answer, Command, Event, Outcome, Rejected
@@ -328,6 +328,10 @@ class Engine:
     def served(self) -> list[ServedPartition]:
         """The partitions that take commands now, and who owns them."""
         return self._command_side.served()
+
+    def broker(self) -> BrokerState | None:
+        """How the brokers of the cluster are heard; None outside one."""
+        return self._command_side.broker()
 
     def statistics(self) -> Statistics:
         """A snapshot of the counters; the fields and units are documented on the record."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from rich.table import Table as Grid
 
 NOBODY = "nobody"
+
+ADDRESS: Final = re.compile(r"mysql://(?:[^@/ ]*@)?")
+"""What a place begins with that is the same in every row of a table."""
 
 UNKNOWN = -1
 """Epoch and position of a partition whose database does not answer."""
@@ -113,7 +117,7 @@ def table_of(rows: Sequence[PartitionRow]) -> Grid:
         grid.add_row(
             str(row.partition),
             *numbers,
-            Text(row.database),
+            Text(ADDRESS.sub("", row.database)),
             state,
             Text((row.node if in_cluster else row.owner) or NOBODY),
         )

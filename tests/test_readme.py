@@ -12,18 +12,20 @@ stands for any lines, and `'...'` for any text.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from engine.testing.nats_server import NatsServer
 from engine.testing.ports import HeldPort
 from tests.architecture.source_tree import ROOT
 
@@ -38,6 +40,12 @@ START_SECONDS_MAX = 60
 SERVICE = "seckill serve"
 READERS_PORTS = ("8080", "8081")
 """`seckill serve` runs in a terminal of its own, on ports that the tests choose."""
+
+CLUSTER = "--config configs/cluster.toml"
+"""Commands of a cluster are run together: three of its processes are up at a time."""
+
+READERS_DATABASE = "10.0.0.20:3306/seckill"
+READERS_ENGINE = "engine-1"
 
 READERS_SERVER = "mysql://seckill:secret@127.0.0.1:3306/seckill"
 """Where README finds a server; the tests have one of their own."""
@@ -104,7 +112,9 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PATH": path, "COLUMNS": "100", "PYTHONIOENCODING": "utf-8"}
 
 
-def run(step: Step, folder: Path) -> subprocess.CompletedProcess[str]:
+def run(
+    step: Step, folder: Path, settings: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     command = ["sh", "-e", "-c", step.code]
     if step.kind == "python":
         program = folder / "example.py"
@@ -113,7 +123,7 @@ def run(step: Step, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,
         cwd=folder,
-        env=environment(),
+        env=environment() | dict(settings or {}),
         capture_output=True,
         encoding="utf-8",
         timeout=COMMAND_SECONDS_MAX,
@@ -122,20 +132,29 @@ def run(step: Step, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @contextmanager
-def serving(step: Step, folder: Path, ports: tuple[str, ...]) -> Iterator[None]:
-    """Run `seckill serve` for the block, as in a terminal of its own, and end it by Ctrl-C."""
+def serving(
+    step: Step,
+    folder: Path,
+    ports: tuple[str, ...],
+    settings: Mapping[str, str] | None = None,
+    path: str = "/healthz",
+) -> Iterator[None]:
+    """Run `seckill serve` for the block, as in a terminal of its own, and end it by Ctrl-C.
+
+    `path` of the operator's listener answers 200 once it is up.
+    """
     names = ("SECKILL_SERVICE__PORT", "SECKILL_SERVICE__ADMIN_PORT")
-    with (folder / "serve.log").open("w+", encoding="utf-8") as log:
+    with (folder / f"serve-{ports[0]}.log").open("w+", encoding="utf-8") as log:
         process = subprocess.Popen(
             ["sh", "-c", f"exec {step.code}"],
             cwd=folder,
-            env=environment() | dict(zip(names, ports, strict=True)),
+            env=environment() | dict(zip(names, ports, strict=True)) | dict(settings or {}),
             stdout=log,
             stderr=subprocess.DEVNULL,
         )
         try:
-            asked = ["curl", "-s", "--retry", str(START_SECONDS_MAX), "--retry-connrefused"]
-            asked += ["--retry-delay", "1", f"http://127.0.0.1:{ports[0]}/healthz"]
+            asked = ["curl", "-sf", "--retry", str(START_SECONDS_MAX), "--retry-all-errors"]
+            asked += ["--retry-delay", "1", f"http://127.0.0.1:{ports[1]}{path}"]
             subprocess.run(asked, check=True, capture_output=True)
             yield
             process.send_signal(signal.SIGINT)
@@ -150,6 +169,12 @@ def serving(step: Step, folder: Path, ports: tuple[str, ...]) -> Iterator[None]:
 @pytest.fixture
 def ports() -> Iterator[tuple[str, str]]:
     """Of buyers and of the operator, for `seckill serve`."""
+    with two_ports() as found:
+        yield found
+
+
+@contextmanager
+def two_ports() -> Iterator[tuple[str, str]]:
     held = (HeldPort(), HeldPort())
     yield str(held[0].number), str(held[1].number)
     for each in held:
@@ -166,7 +191,7 @@ def test_every_command_of_the_readme_runs_and_prints_what_it_shows(
     readme = README.replace(READERS_SERVER, mariadb_url)
     for readers, own in zip(READERS_PORTS, ports, strict=True):
         readme = readme.replace(f"127.0.0.1:{readers}", f"127.0.0.1:{own}")
-    found = steps(readme)
+    found = [step for step in steps(readme) if CLUSTER not in step.code]
     served = next(number for number, step in enumerate(found) if step.code == SERVICE)
     asking = [
         number for number, step in enumerate(found) if any(each in step.code for each in ports)
@@ -180,11 +205,36 @@ def test_every_command_of_the_readme_runs_and_prints_what_it_shows(
         check(step, tmp_path)
 
 
-def check(step: Step, folder: Path) -> None:
+def test_the_commands_of_a_cluster_run_and_print_what_they_show(
+    tmp_path: Path, mariadb_url: str, nats: NatsServer
+) -> None:
+    """The file as it is, with the brokers and the database of the tests in the environment."""
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    settings = {
+        "SECKILL_STORE__URL": mariadb_url,
+        "SECKILL_CLUSTER__SERVERS": json.dumps(nats.urls),
+        "SECKILL_CLUSTER__MONITOR_URLS": json.dumps(nats.monitor_urls),
+        "SECKILL_CLUSTER__REPLICAS": "1",
+    }
+    readme = README.replace(READERS_DATABASE, mariadb_url.rpartition("@")[2])
+    found = [step for step in steps(readme) if CLUSTER in step.code]
+    prepare, engine, gateway, look = found
+    assert ("--role engine" in engine.code, "--role gateway" in gateway.code) == (True, True)
+    check(prepare, tmp_path, settings)
+    engine_settings = settings | {"SECKILL_CLUSTER__NODE": READERS_ENGINE}
+    with two_ports() as first, two_ports() as second:
+        with (
+            serving(engine, tmp_path, first, engine_settings, "/readyz"),
+            serving(gateway, tmp_path, second, settings, "/readyz"),
+        ):
+            check(look, tmp_path, settings)
+
+
+def check(step: Step, folder: Path, settings: Mapping[str, str] | None = None) -> None:
     """Run one step and compare what it prints."""
     if step.code in NOT_RUN_HERE:
         return
-    done = run(step, folder)
+    done = run(step, folder, settings)
     assert done.returncode == 0, f"{step.code}\n{done.stdout}\n{done.stderr}"
     line = missing_line(step.sample, done.stdout)
     assert line is None, f"{step.code}\ndoes not print\n{line}\nbut\n{done.stdout}"

@@ -25,7 +25,7 @@ from engine.config import Settings
 from engine.cqrs.aggregate import Registry
 from engine.cqrs.command_side.command_bus import CommandBus
 from engine.cqrs.command_side.live_rows import LiveRows
-from engine.cqrs.command_side.port import ServedPartition
+from engine.cqrs.command_side.port import BrokerState, ServedPartition
 from engine.cqrs.command_side.statistics import Counters, Statistics
 from engine.cqrs.event_store import Source
 from engine.cqrs.messages import Command
@@ -145,6 +145,9 @@ class Gateway:
             for number, (node, held) in sorted(holdings.items())
             if number < len(self.lanes) and self.lanes[number].stopped is None
         ]
+
+    def broker(self) -> BrokerState | None:
+        return BrokerState(self._broker.connections, self._members.silent_seconds)
 
     def statistics(self) -> Statistics:
         """Those of all engines together; of a node that takes no buyers, its own."""

@@ -6,6 +6,7 @@ order costs nothing for being measured.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, TypeVar
 
@@ -49,6 +50,7 @@ class ServiceCollector(Collector):
         yield from self._orders()
         yield from self._batches()
         yield from self._state()
+        yield from self._partitions()
         yield from self._http()
 
     def _orders(self) -> Iterable[Metric]:
@@ -135,6 +137,37 @@ class ServiceCollector(Collector):
             for lag in self.lags:
                 family.add_metric((lag.name, str(lag.partition)), getattr(lag, field))
             yield family
+
+    def _partitions(self) -> Iterable[Metric]:
+        """Without a cluster the owner is this process, whose name is empty."""
+        served = self._engine.served()
+        owned = GaugeMetricFamily(
+            "seckill_partitions_served", "Partitions that take commands, by owner", labels=("node",)
+        )
+        for node, count in sorted(Counter(each.owner for each in served).items()):
+            owned.add_metric((node,), count)
+        yield owned
+        yield GaugeMetricFamily(
+            "seckill_partitions_stopped",
+            "Partitions whose commands are refused now",
+            value=len(self._engine.stopped()),
+        )
+        epochs = GaugeMetricFamily(
+            "seckill_partition_epoch", "How often a partition was taken over", labels=("partition",)
+        )
+        for each in served:
+            epochs.add_metric((str(each.partition),), each.epoch)
+        yield epochs
+        broker = self._engine.broker()
+        if broker is not None:
+            yield CounterMetricFamily(
+                "seckill_broker_connections", "Connections to a broker", value=broker.connections
+            )
+            yield GaugeMetricFamily(
+                "seckill_broker_silent_seconds",
+                "Seconds since anything was heard over the broker, such as this node itself",
+                value=broker.silent_seconds,
+            )
 
     def _http(self) -> Iterable[Metric]:
         tally = self._tally

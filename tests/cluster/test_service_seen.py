@@ -10,6 +10,7 @@ from typing import Any
 import nats as nats_client
 import pytest
 from nats.aio.msg import Msg
+from prometheus_client.parser import text_string_to_metric_families
 
 from engine.cqrs.command_side.partition_maker import PartitionMaker
 from engine.errors import StoreUnavailable
@@ -186,6 +187,42 @@ async def test_an_engine_counts_its_own_partitions_and_a_gateway_all(
         text = (await here.admin.get("/metrics")).content.decode()
         assert f'seckill_commands_total{{outcome="accepted"}} {2.0 * PARTITIONS}' in text
         assert text.count("seckill_batch_size_bound{") == PARTITIONS
+
+
+async def test_who_owns_what_and_take_overs_are_in_the_metrics_of_a_gateway(
+    mariadb_url: str, nats: NatsServer
+) -> None:
+    async with two_by_two(mariadb_url, nats) as (_, engines, (here, _)):
+
+        async def metric(name: str) -> dict[str, float]:
+            """Its samples by the value of their only label."""
+            text = (await here.admin.get("/metrics")).content.decode()
+            return {
+                next(iter(each.labels.values()), ""): each.value
+                for family in text_string_to_metric_families(text)
+                for each in family.samples
+                if each.name == name
+            }
+
+        async def nodes() -> set[str]:
+            return set(await metric("seckill_partitions_served"))
+
+        await eventually(nodes, {"engine-1", "engine-2"})
+        owners = {str(each.partition): each.owner for each in here.engine.served()}
+        before = await metric("seckill_partition_epoch")
+        await engines[0].leave()
+
+        async def spread() -> dict[str, float]:
+            return await metric("seckill_partitions_served")
+
+        await eventually(spread, {"engine-2": PARTITIONS})
+        after = await metric("seckill_partition_epoch")
+        moved = {number for number, owner in owners.items() if owner == "engine-1"}
+        assert moved
+        assert {number for number in after if after[number] > before[number]} == moved
+        assert await metric("seckill_partitions_stopped") == {"": 0}
+        assert await metric("seckill_broker_connections_total") == {"": 1}
+        assert set(await metric("seckill_broker_silent_seconds")) == {""}
 
 
 async def test_an_idle_cluster_sends_heartbeats_and_little_else(

@@ -76,6 +76,15 @@ async def test_the_limits_of_batches_are_told_by_partition() -> None:
         assert by(samples, "seckill_batch_delay_seconds_bound") == {"0": 0.005}
 
 
+async def test_every_partition_of_a_process_alone_is_served_by_it_and_there_is_no_broker() -> None:
+    async with serving() as api:
+        families, samples = await scrape(api)
+        assert by(samples, "seckill_partitions_served") == {"": 1}
+        assert by(samples, "seckill_partition_epoch") == {"0": api.engine.served()[0].epoch}
+        assert samples["seckill_partitions_stopped", ()] == 0
+        assert not [name for name in families if "broker" in name]
+
+
 async def test_histograms_are_cumulative_and_count_every_batch() -> None:
     async with serving() as api:
         await sell(api)
@@ -161,7 +170,7 @@ async def test_no_label_names_a_buyer_a_sku_or_an_order_and_series_stay_few() ->
         ours = {name for each, pairs in samples for name, _ in pairs if each.startswith("seckill_")}
         assert ours == {
             *("outcome", "reason", "le", "closed_by", "kind", "version", "durability"),
-            *("name", "partition", "status"),
+            *("name", "node", "partition", "status"),
         }
         assert labels - ours <= {"generation", "implementation", "major", "minor", "patchlevel"}
         text = repr(samples)

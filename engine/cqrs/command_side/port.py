@@ -25,6 +25,14 @@ class ServedPartition(msgspec.Struct, frozen=True):
     queue_depth: int
 
 
+class BrokerState(msgspec.Struct, frozen=True):
+    """How this process hears its brokers: how often it was connected to one, and for how long it has
+    heard nothing, not even itself."""
+
+    connections: int
+    silent_seconds: float
+
+
 class CommandSidePort(Protocol):
     """`CommandSide` owns every partition; the one of a gateway sends to who does."""
 
@@ -39,6 +47,9 @@ class CommandSidePort(Protocol):
 
     def served(self) -> list[ServedPartition]:
         """The partitions that take commands now, in their order."""
+
+    def broker(self) -> BrokerState | None:
+        """None where commands need no broker."""
 
     def statistics(self) -> Statistics: ...
 
