@@ -222,12 +222,13 @@ def test_the_commands_of_a_cluster_run_and_print_what_they_show(
     assert ("--role engine" in engine.code, "--role gateway" in gateway.code) == (True, True)
     check(prepare, tmp_path, settings)
     engine_settings = settings | {"SECKILL_CLUSTER__NODE": READERS_ENGINE}
-    with two_ports() as first, two_ports() as second:
-        with (
-            serving(engine, tmp_path, first, engine_settings, "/readyz"),
-            serving(gateway, tmp_path, second, settings, "/readyz"),
-        ):
-            check(look, tmp_path, settings)
+    with (
+        two_ports() as first,
+        two_ports() as second,
+        serving(engine, tmp_path, first, engine_settings, "/readyz"),
+        serving(gateway, tmp_path, second, settings, "/readyz"),
+    ):
+        check(look, tmp_path, settings)
 
 
 def check(step: Step, folder: Path, settings: Mapping[str, str] | None = None) -> None:
