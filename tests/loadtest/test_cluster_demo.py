@@ -80,6 +80,9 @@ def test_what_does_not_start_is_told_and_nothing_is_written(
     assert not (tmp_path / "out").exists()
 
 
+STOP_SECONDS_MAX = 120
+
+
 def start(folder: Path, *options: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "loadtest.cluster_demo", "--out", str(folder), *options],
@@ -150,7 +153,10 @@ def test_a_demo_that_is_told_to_stop_leaves_no_process(
             break
     assert processes_of(folder), said
     demo.send_signal(number)
-    _, errors = demo.communicate()
+    try:
+        _, errors = demo.communicate(timeout=STOP_SECONDS_MAX)
+    finally:
+        demo.terminate()
     assert demo.returncode == code, (said, errors)
     assert "Traceback" not in errors
     assert processes_of(folder) == []
