@@ -12,7 +12,8 @@ Benchmarks                bench (the engine), bench_http (the service): http_loa
                           bench_cluster (the way over brokers): its _steps, _runs, _brokers,
                           _programs (processes) and _caller (what they run)
 A cluster                 cluster_demo: cluster_processes (all of it; serve_process is one),
-                          cluster_sale (its buyers), cluster_report
+                          cluster_sale (its buyers), cluster_figures,
+                          cluster_report
 Results                   results, reading; intervals and latency; machine
 What is made of them      compare_command: entries, comparing, likeness; report: report_page and
                           report_run, report_tune, report_strategies; plots, tune_page

@@ -30,19 +30,18 @@ from engine.inventory.history import HistoryWriter, read_history
 from engine.runtime import audit_store, tune_garbage_collector
 from engine.terminal import interruptible, print_json
 from loadtest.bench import PIPE_COLUMNS
-from loadtest.cluster_processes import ClusterProcesses
-from loadtest.cluster_report import (
+from loadtest.cluster_figures import (
     ClusterRun,
     gateway_figures,
     orders_of,
     partition_figures,
-    print_run,
     reconcile_orders,
     take_over_of,
     throughput_of,
     timeline_of,
-    write,
 )
+from loadtest.cluster_processes import ClusterProcesses
+from loadtest.cluster_report import PLOT_FILE, print_run, write
 from loadtest.cluster_sale import ClusterCrowd, SaleLoad
 from loadtest.machine import Machine, describe_machine, source_commit
 from loadtest.places import check_directory, default_directory, made_directory
@@ -317,7 +316,9 @@ def cluster_demo(
         # A table squeezed into the 80 columns of a pipe cannot be read.
         console = Console() if sys.stdout.isatty() else Console(width=PIPE_COLUMNS)
         print_run(console, outcome.run, outcome.report, outcome.check, outcome.samples)
-    errors.print(f"written: {out}/run.json and README.md", markup=False, highlight=False)
+    errors.print(
+        f"written: {out}/run.json, {PLOT_FILE} and README.md", markup=False, highlight=False
+    )
     if not outcome.run.ok:
         raise typer.Exit(1)
 

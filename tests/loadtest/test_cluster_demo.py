@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 from engine.cqrs.partitioning import partition_of
 from engine.inventory.audit_report import AuditReport
 from loadtest.cluster_demo import SCARCE, Demo, Outcome, app, skus_for
-from loadtest.cluster_report import ClusterRun
+from loadtest.cluster_figures import ClusterRun
 from loadtest.reconcile import Check
 from loadtest.serve_process import NotStarted
 from tests.architecture.source_tree import ROOT
-from tests.loadtest.test_cluster_report import a_run, figures, sale
+from tests.loadtest.test_cluster_figures import a_run, figures, sale
 from tests.servers import need, need_nats
 
 REPORT = AuditReport(
