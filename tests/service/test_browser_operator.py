@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 import httpx
 import pytest
 from playwright.sync_api import Locator, Route, expect
 
+from engine.testing.nats_server import NatsServer
 from tests.service.browsing import (
     OpenPage,
     expect_no_sideways_scrolling,
@@ -16,7 +19,7 @@ from tests.service.browsing import (
     sign_in,
     stream_of,
 )
-from tests.service.serving import Served
+from tests.service.serving import Served, served
 
 FIGURE = re.compile(r"^[\d.,]+$")
 
@@ -80,6 +83,50 @@ def test_an_operator_pauses_restocks_resumes_exports_and_audits(
     dialog.get_by_role("button", name="Done").click()
     page.get_by_role("button", name="Audit").click()
     expect(page.locator("#audit-verdict")).to_have_text("Every check that could be made holds.")
+
+
+def test_the_owners_of_a_clusters_partitions_are_shown_to_operators(
+    tmp_path: Path, nats: NatsServer, open_page: OpenPage
+) -> None:
+    with served(
+        tmp_path,
+        store__partitions="3",
+        cluster__servers=json.dumps(nats.urls),
+        cluster__monitor_urls=json.dumps(nats.monitor_urls),
+        cluster__prefix="shown",
+        cluster__node="node-a",
+    ) as node:
+        buyers = open_page(node.public)
+        page = open_page(node.admin)
+        expect(page.locator("#connection")).to_have_text("live")
+        expect(page.get_by_text("Partitions by owner")).to_be_hidden()
+        sign_in(page)
+        expect(page.locator("#nodes")).to_have_text("node-a30, 1, 2; 0 waiting")
+
+        def one_is_lost(route: Route) -> None:
+            found = httpx.get(f"{node.admin}/readyz").json()
+            found["served"].pop(1)
+            route.fulfill(json=found, status=503)
+
+        page.route("**/readyz", one_is_lost)
+        tiles = page.locator("#nodes > div")
+        expect(tiles).to_have_text(["node-a20, 2; 0 waiting", "nobody11; their orders are refused"])
+        expect(tiles.nth(1)).to_have_class("lost")
+        expect_no_sideways_scrolling(page)
+        page.get_by_role("button", name="Log out").click()
+        expect(page.get_by_text("Partitions by owner")).to_be_hidden()
+        expect(buyers.get_by_text("Partitions by owner")).to_be_hidden()
+        # Before the server goes, which they would complain about.
+        page.close()
+        buyers.close()
+
+
+def test_a_server_alone_shows_no_owners_of_partitions(shop: Served, open_page: OpenPage) -> None:
+    page = open_page(shop.admin)
+    with page.expect_response("**/readyz"):
+        sign_in(page)
+    expect(page.get_by_role("button", name="Log out")).to_be_visible()
+    expect(page.get_by_text("Partitions by owner")).to_be_hidden()
 
 
 def test_rows_stand_still_while_somebody_is_about_to_use_them(

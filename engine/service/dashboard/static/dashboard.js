@@ -8,6 +8,7 @@ import { Headline, showAbout } from "./headline.js";
 import { History } from "./history.js";
 import { reachable } from "./http.js";
 import { Live } from "./live.js";
+import { Nodes } from "./nodes.js";
 import { SkuTable } from "./sku_table.js";
 
 const DRAW_MS_MIN = 500;
@@ -18,6 +19,7 @@ const headline = new Headline();
 const charts = startCharts();
 const admin = new Admin(onAdminChange);
 const table = new SkuTable(actionsOf);
+const nodes = new Nodes();
 const controls = new Controls(admin, (sku) => table.rows.get(sku));
 let about = null;
 let drawnAt = 0;
@@ -65,6 +67,7 @@ function onState(state, ageSeconds) {
 }
 
 function onAdminChange() {
+  nodes.watch(admin.loggedIn);
   table.rebuild();
   byId("empty").replaceChildren();
   showEmpty();
