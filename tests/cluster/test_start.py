@@ -267,7 +267,8 @@ async def test_a_namesake_is_refused_and_the_node_that_runs_keeps_its_partitions
             store__partitions=4,
             cluster__prefix=made.prefix,
             cluster__node="engine-1",
-            cluster__heartbeat_ms=50,
+            # It listens for two of them before it takes part.
+            cluster__heartbeat_ms=500,
             cluster__role=role,
         )
         ended = await asyncio.to_thread(serve, tmp_path, settings)
