@@ -17,10 +17,11 @@ import nats as nats_client
 import pytest
 from nats.js.api import StorageType, StreamConfig
 
-from engine.cluster import join
+from engine.cluster import broker, join
 from engine.config import load_settings
 from engine.errors import BrokerUnavailable
 from engine.runtime import open_engine
+from engine.service import command
 from engine.service import serve as program
 from engine.service.command import _print_where as print_where
 from engine.service.service import Urls
@@ -118,14 +119,18 @@ def test_a_role_without_brokers_is_refused_when_it_comes_as_a_flag(shell: Shell)
     assert "allowed: all, gateway, engine" in shell.err
 
 
-def test_without_a_broker_it_fails(tmp_path: Path) -> None:
-    nowhere = {
-        "cluster.servers": ["nats://127.0.0.1:9"],
-        "cluster.monitor_urls": ["http://127.0.0.1:9"],
-    }
-    ended = serve(tmp_path, nowhere)
-    assert (ended.code, ended.out) == (FAILED, "")
-    assert ended.error.startswith("error: no broker of cluster.servers answers")
+def test_without_a_broker_it_fails(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker, "CONNECT_SECONDS_MAX", 0.5)
+    # They would stay as `serve` wants them for the whole test process.
+    monkeypatch.setattr(command, "set_up_logging", lambda _: None)
+    monkeypatch.setattr(command, "tune_garbage_collector", lambda: None)
+    config = shell.write(
+        "cluster.toml",
+        '[cluster]\nservers = ["nats://127.0.0.1:9"]\nmonitor_urls = ["http://127.0.0.1:9"]\n',
+    )
+    assert shell.run("serve", "--config", config, "--port=0", "--admin-port=0") == FAILED
+    assert shell.out == ""
+    assert "error: no broker of cluster.servers answers" in shell.err
 
 
 def test_a_broker_without_jetstream_is_refused(tmp_path: Path, bare_nats: NatsServer) -> None:
