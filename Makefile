@@ -28,7 +28,7 @@ demo: $(STAMP) ## Sell 500 units to 10,000 buyers on a real SQLite file and audi
 		--out "runs/demo-$$(date +%Y%m%d-%H%M%S)"
 
 cluster-demo: $(STAMP) services ## Sell over three brokers, two engines and two gateways, kill an engine, and audit
-	$(BIN)/python -m loadtest.cluster_demo --out "runs/cluster-demo-$$(date +%Y%m%d-%H%M%S)"
+	$(BIN)/python -m loadtest.cluster.demo --out "runs/cluster-demo-$$(date +%Y%m%d-%H%M%S)"
 
 test: $(STAMP) services ## Check style, types and import layers, then run every test
 	@echo "==> ruff check" && $(BIN)/ruff check .

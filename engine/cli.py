@@ -193,7 +193,7 @@ def audit(
         if as_json:
             print_json(report)
         else:
-            from loadtest.summary import print_audit, verdict
+            from loadtest.simulation.summary import print_audit, verdict
 
             print_audit(console, report)
             console.print(verdict(report), style="bold", highlight=False)

@@ -60,7 +60,7 @@ def simulate(
     Ends with an audit of every event; run.json in the folder of --out holds the figures.
     Exit code 0: proven. 1: the proof or an order failed. 2: bad input. 130: stopped by Ctrl-C.
     """
-    from loadtest.simulate_command import SimulateFlags, run_simulation
+    from loadtest.simulation.command import SimulateFlags, run_simulation
 
     flags = SimulateFlags(
         sale={
@@ -137,7 +137,7 @@ def loadtest(
     from loadtest.extras import check_installed
 
     check_installed()
-    from loadtest.loadtest_command import LoadTestFlags, run_load_tests
+    from loadtest.over_http.command import LoadTestFlags, run_load_tests
 
     flags = LoadTestFlags(
         users=users,
@@ -204,7 +204,7 @@ def tune(
     or killed, it goes on when the same command is given with the same --out.
     Exit code 0: done. 1: an audit failed, no result is written. 2: bad input. 130: stopped by Ctrl-C.
     """
-    from loadtest.tune_command import TuneFlags, run_tuning
+    from loadtest.tuning.command import TuneFlags, run_tuning
 
     flags = TuneFlags(
         batch_size=batch_size,
@@ -243,7 +243,7 @@ def compare(
     Exit code 0: compared. 1: below --fail-below, or the audit of a run failed. 2: bad input, or too
     few repeats for --fail-below.
     """
-    from loadtest.compare_command import run_compare
+    from loadtest.comparison.command import run_compare
 
     code = interruptible(lambda: run_compare(results, fail_below, as_json=as_json))
     if code:
@@ -256,6 +256,6 @@ def report(result: options_report.Result, out: options_report.Out = None) -> Non
 
     Reads results of simulate, simulate --strategies, loadtest and tune. Exit code 2: it cannot be read.
     """
-    from loadtest.report import write_report
+    from loadtest.reports.command import write_report
 
     typer.echo(f"written: {write_report(result, out)}")

@@ -22,10 +22,10 @@ from engine.config import COMMAND_SIDE_KEYS, ENVIRONMENT_PREFIX, Settings
 from engine.errors import ConfigError
 from engine.inventory.audit import audit
 from engine.runtime import open_reader
-from loadtest.bench_ceilings import WrongAnswer
-from loadtest.bench_runs import STOCK
+from loadtest.bench.runs import STOCK
 from loadtest.http_client import HttpConnection
 from loadtest.settings import as_environment
+from loadtest.wrong import WrongAnswer
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 STOP_SECONDS_MAX: Final = 120.0
@@ -114,7 +114,7 @@ async def order_server(directory: Path, overrides: Mapping[str, Any]) -> AsyncIt
 @asynccontextmanager
 async def empty_server(directory: Path) -> AsyncIterator[HttpServer]:
     """The empty handler on the same server class."""
-    async with _running(["-m", "loadtest.http_empty"], directory, {}) as server:
+    async with _running(["-m", "loadtest.bench_http.empty"], directory, {}) as server:
         server.public = await asyncio.to_thread(_where, server, "Buyers")
         yield server
 

@@ -18,7 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from loadtest.crowd import Tally
+from loadtest.simulation.crowd import Tally
 from loadtest.workload import Workload
 
 REFRESHES_PER_SECOND: Final = 8

@@ -9,8 +9,8 @@ import msgspec
 
 from engine.errors import ConfigError
 from loadtest.results import RUN_FILE, SCHEMA, Run
-from loadtest.strategies_report import StrategiesRun
-from loadtest.tune_report import TuneRun
+from loadtest.strategies.report import StrategiesRun
+from loadtest.tuning.report import TuneRun
 
 Result: TypeAlias = Run | TuneRun | StrategiesRun
 

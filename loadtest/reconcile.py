@@ -10,7 +10,7 @@ import msgspec
 from engine.cqrs.command_side.batch import CloseReason
 from engine.cqrs.command_side.statistics import Statistics
 from engine.cqrs.event_store import Value
-from loadtest.crowd import Tally
+from loadtest.simulation.crowd import Tally
 
 K = TypeVar("K")
 

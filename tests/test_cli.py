@@ -233,7 +233,7 @@ def test_an_unexpected_error_keeps_its_traceback(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("loadtest.simulate_command.simulate", broken)
+    monkeypatch.setattr("loadtest.simulation.command.simulate", broken)
     with pytest.raises(ZeroDivisionError, match="a bug"):
         main(["simulate", "--out", "run"])
 

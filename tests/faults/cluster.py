@@ -14,8 +14,8 @@ from engine.cqrs.event_store import decode_source
 from engine.cqrs.partitioning import partition_of
 from engine.inventory.history import HistoryWriter, read_history
 from engine.runtime import audit_store
-from loadtest.cluster_processes import ClusterProcesses
-from loadtest.cluster_sale import ClusterCrowd, SaleLoad
+from loadtest.cluster.processes import ClusterProcesses
+from loadtest.cluster.sale import ClusterCrowd, SaleLoad
 from loadtest.serve_process import ServeProcess
 from tests.gate.waiting import real_seconds
 from tests.servers import need, need_nats

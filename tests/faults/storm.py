@@ -13,9 +13,9 @@ from engine.engine import Engine
 from engine.inventory.audit import AuditReport, audit
 from engine.inventory.history import HistoryWriter, read_history
 from engine.runtime import initialise_store, open_engine
-from loadtest.carts import Notebook
-from loadtest.crowd import Crowd, Tally
 from loadtest.settings import WorkloadSettings
+from loadtest.simulation.carts import Notebook
+from loadtest.simulation.crowd import Crowd, Tally
 from loadtest.workload import generate
 
 POLL_SECONDS = 0.01

@@ -12,7 +12,7 @@ import pytest
 from engine.cqrs.event_store import PartitionPlace
 from engine.cqrs.partitioning import partition_of
 from engine.runtime import move_partition, open_reader
-from loadtest.cluster_processes import ClusterProcesses
+from loadtest.cluster.processes import ClusterProcesses
 from tests.faults.cluster import PARTITIONS, running_cluster, selling
 from tests.gate.waiting import real_seconds
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from engine.cluster.membership import best_of
-from loadtest.cluster_processes import ClusterProcesses
+from loadtest.cluster.processes import ClusterProcesses
 from tests.faults.cluster import (
     PARTITIONS,
     epochs,

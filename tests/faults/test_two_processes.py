@@ -24,9 +24,9 @@ from engine.inventory.audit import audit
 from engine.inventory.history import HistoryWriter, read_history
 from engine.runtime import initialise_store, open_engine
 from engine.testing.mariadb_server import mariadb_server
-from loadtest.carts import Notebook
-from loadtest.crowd import Crowd, Tally
 from loadtest.settings import WorkloadSettings
+from loadtest.simulation.carts import Notebook
+from loadtest.simulation.crowd import Crowd, Tally
 from loadtest.workload import generate
 from tests.architecture.source_tree import ROOT
 from tests.faults.storm import until

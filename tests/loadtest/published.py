@@ -11,12 +11,12 @@ import msgspec
 from engine.config import BatchSettings
 from loadtest.machine import Machine
 from loadtest.results import Repeat, Run, Strategy, write_run
-from loadtest.strategies import StrategyRun
-from loadtest.strategies_report import StrategiesRun
-from loadtest.strategies_report import summarise as summarise_strategies
-from loadtest.tune import Cell, CellRun
-from loadtest.tune_report import TuneRun
-from loadtest.tune_report import summarise as summarise_cells
+from loadtest.strategies.report import StrategiesRun
+from loadtest.strategies.report import summarise as summarise_strategies
+from loadtest.strategies.strategies import StrategyRun
+from loadtest.tuning.experiment import Cell, CellRun
+from loadtest.tuning.report import TuneRun
+from loadtest.tuning.report import summarise as summarise_cells
 from tests.loadtest.test_results import RUN
 
 MACHINE = Machine("cpu", 2, 7.5, "Linux 6", "CPython 3.11", "sqlite", "3.54", "full")

@@ -9,9 +9,9 @@ from rich.console import Console
 
 from engine.inventory.commands import Reserve
 from engine.inventory.events import Reserved
-from loadtest.crowd import Tally
 from loadtest.progress import Speedometer, describe, draw, show_progress
 from loadtest.settings import WorkloadSettings
+from loadtest.simulation.crowd import Tally
 from loadtest.workload import GeneratedWorkload, generate
 
 

@@ -10,9 +10,10 @@ import pytest
 from engine.errors import ConfigError
 from loadtest.reading import TYPES, read_result
 from loadtest.results import encode_run
+from tests.architecture.source_tree import ROOT
 from tests.loadtest.test_results import RUN
 
-RESULTS = Path(__file__).parents[2] / "results"
+RESULTS = ROOT / "results"
 PUBLISHED = sorted(path for path in RESULTS.iterdir() if path.is_dir())
 
 

@@ -10,9 +10,9 @@ from engine.cqrs.command_side.statistics import Statistics
 from engine.cqrs.event_store import Value
 from engine.inventory.commands import Reserve
 from engine.inventory.events import Reserved
-from loadtest.crowd import Tally
 from loadtest.reconcile import Deltas, deltas, reconcile
 from loadtest.settings import WorkloadSettings
+from loadtest.simulation.crowd import Tally
 from loadtest.workload import generate
 
 Rows = list[Mapping[str, Value]]

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.inventory.commands import Reserve
-from loadtest.carts import lines_of
 from loadtest.sale import Arrival
 from loadtest.settings import WorkloadSettings
+from loadtest.simulation.carts import lines_of
 from loadtest.workload import CHUNK_ROWS, Sending, generate
 
 settings_strategy = st.builds(

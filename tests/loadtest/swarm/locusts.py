@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from loadtest.locust_process import LOCUSTFILE
+from loadtest.over_http.process import LOCUSTFILE
 from loadtest.swarm.books import Outcomes, Page
 from tests.architecture.source_tree import ROOT
 
