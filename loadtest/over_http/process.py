@@ -34,6 +34,7 @@ HTML_FILE: Final = "locust.html"
 STOP_SECONDS: Final = 20
 """How long users may take to get their last answer."""
 
+POLL_SECONDS: Final = 0.05
 KILL_SECONDS: Final = STOP_SECONDS + 15
 
 
@@ -117,16 +118,16 @@ class LocustProcess:
             self._terminate()
         began = asyncio.get_running_loop().time()
         reading = asyncio.ensure_future(_read(process, progress))
-        ended = asyncio.ensure_future(process.wait())
+        ended = asyncio.ensure_future(_end_of(process))
         try:
             await asyncio.wait((reading, ended), return_when=asyncio.FIRST_COMPLETED)
             if reading.done():
                 reading.result()
-                await ended
+                await process.wait()
         finally:
             # Workers of a master that failed wait for it for minutes, and keep its output open.
             self._kill()
-            await asyncio.gather(reading, ended, return_exceptions=True)
+            await asyncio.gather(reading, ended, process.wait(), return_exceptions=True)
             if self._port is not None:
                 self._port.release()
         # Somebody else may have ended it, in good order.
@@ -221,6 +222,12 @@ class LocustProcess:
             raise LocustFailed(
                 f"Locust ended without a result: {errors[-1] if errors else log[-1_500:]}"
             ) from None
+
+
+async def _end_of(process: Process) -> None:
+    """`Process.wait` waits until nobody has its output open any more, and workers do."""
+    while process.returncode is None:
+        await asyncio.sleep(POLL_SECONDS)
 
 
 async def _read(process: Process, progress: Callable[[Progress], None]) -> None:
