@@ -226,7 +226,7 @@ class LocustProcess:
 
 async def _end_of(process: Process) -> None:
     """`Process.wait` waits until nobody has its output open any more, and workers do."""
-    while process.returncode is None:
+    while process.returncode is None:  # noqa: ASYNC110 -- nothing tells of it
         await asyncio.sleep(POLL_SECONDS)
 
 
