@@ -189,6 +189,20 @@ async def test_an_engine_and_a_gateway_share_a_database_and_every_gateway_sees_e
     assert (await audit_store(mariadb_url)).ok
 
 
+async def test_an_engine_alone_says_that_its_store_is_a_clusters(
+    nats: NatsServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = settings_of(nats, f"sqlite:{tmp_path / 'sale.db'}")
+    async with open_engine(settings) as engine:
+        await until(served(engine))
+        await engine.open_sale("A", stock=1)
+    assert "cluster of the stream" not in caplog.text
+    alone = {"store.url": settings.store.url, "store.partitions": PARTITIONS}
+    async with open_engine(load_settings(None, alone, {})) as engine:
+        assert "was last fed by the cluster of the stream join-" in caplog.text
+        assert isinstance(await engine.reserve("A", buyer="b"), Reserved)
+
+
 async def test_two_nodes_of_one_name_are_refused(nats: NatsServer, mariadb_url: str) -> None:
     settings = settings_of(nats, mariadb_url, cluster__node="same")
     await initialise_store(settings)

@@ -69,6 +69,13 @@ class CommandSide:
             store, registry, settings, clock, counters, feed or Feed(), live_rows, inline
         )
         owned = [await maker.acquire(number) for number in range(store.partitions)]
+        for stream in sorted({each.committer.lease.source.stream for each in owned} - {""}):
+            logger.warning(
+                "this store was last fed by the cluster of the stream %s: an engine alone takes its "
+                "partitions away from nodes that run, which take them back; stop them first, or give "
+                "this one their cluster settings",
+                stream,
+            )
         partitions = [each.partition for each in owned]
         # Every partition is ours now, and nobody can send a command before there is a door.
         await live_rows.load(store, registry.tables)
