@@ -27,7 +27,11 @@ def settings_of(folder: Path, server: NatsServer, prefix: str, node: str) -> Set
         "cluster.prefix": prefix,
         "cluster.node": node,
         "cluster.heartbeat_ms": 100,
-        "cluster.dead_after_ms": 1_000,
+        # An engine that is opened waits so long at most until it can sell.
+        "cluster.dead_after_ms": 60_000,
+        # The broker sets that much of its disk aside for each stream.
+        "cluster.stream_bytes_max": 10_000_000,
+        "cluster.events_bytes_max": 10_000_000,
     }
     return load_settings(None, json.loads(json.dumps(overrides)), {})
 

@@ -11,9 +11,8 @@ from engine.cluster.look import live_owners
 from engine.config import Settings, load_settings
 from engine.runtime import open_engine
 from engine.testing.nats_server import NatsServer
+from tests.gate.waiting import until
 from tests.shell import Shell
-
-POLLS_MAX = 400
 
 
 def settings_of(folder: Path, server: NatsServer, prefix: str) -> Settings:
@@ -29,6 +28,8 @@ monitor_urls = {json.dumps(server.monitor_urls)}
 prefix = "{prefix}"
 node = "one"
 heartbeat_ms = 100
+stream_bytes_max = 10_000_000
+events_bytes_max = 10_000_000
 """
     )
     return load_settings(path, {}, {})
@@ -41,10 +42,11 @@ async def test_the_owner_of_every_partition_is_seen_and_nothing_moves(
     clock = SystemClock()
     assert await live_owners(settings.cluster, clock) == {}
     async with open_engine(settings) as engine:
-        for _ in range(POLLS_MAX):
-            if len(engine.served()) == 3:
-                break
-            await clock.sleep(0.05)
+
+        async def is_served() -> bool:
+            return len(engine.served()) == 3
+
+        await until(is_served)
         await engine.open_sale("A", stock=1)
         found = await live_owners(settings.cluster, clock)
         assert {number: node for number, (node, _) in found.items()} == dict.fromkeys(

@@ -28,7 +28,7 @@ from engine.testing.scripted_broker import ScriptedServer
 
 REGISTRY = sale_registry()
 WIRE = Wire(REGISTRY)
-POLLS_MAX = 1_000
+POLLS_MAX = 12_000
 QUIET_POLLS = 40
 
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 POLL_SECONDS: Final = 0.005
-POLLS_MAX: Final = 4_000
+POLLS_MAX: Final = 12_000
 
 _NEVER: Final = threading.Event()
 
@@ -19,7 +19,7 @@ async def real_seconds(seconds: float) -> None:
 
 
 async def until(is_so: Callable[[], Awaitable[bool]]) -> None:
-    """Return once it is so; raises AssertionError after 20 seconds of asking."""
+    """Return once it is so; raises AssertionError after a minute of asking."""
     for _ in range(POLLS_MAX):
         if await is_so():
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -311,23 +310,19 @@ async def test_a_run_that_was_given_up_for_dead_cannot_claim(
 
 async def test_two_moves_do_not_go_on_at_once(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(move, "LOCK_WAIT_SECONDS", 0)
-    refused: list[BaseException] = []
+    refused: list[str] = []
+    copy = Copy.copy
 
-    async def other() -> None:
-        try:
+    async def another_tries_meanwhile(self: Copy) -> None:
+        with pytest.raises(StoreUnavailable) as error:
             await move_partition(shop.addresses, 1, "db1")
-        except StoreUnavailable as error:
-            refused.append(error)
+        refused.append(str(error.value))
+        await copy(self)
 
-    tried = []
-
-    def begin(step: str) -> None:
-        if step == "mark":
-            tried.append(asyncio.ensure_future(other()))
-
-    await move_partition(shop.addresses, P, "db2", failpoint=begin)
-    await asyncio.gather(*tried)
-    assert "another move is going on in db1" in str(refused[0])
+    monkeypatch.setattr(Copy, "copy", another_tries_meanwhile)
+    await shop.move()
+    assert refused == ["another move is going on in db1"]
+    await shop.check("db2", moved=True)
 
 
 @pytest.mark.parametrize(
