@@ -97,7 +97,7 @@ async def assemble_node(parts: Parts, reader: EventReader, store: EventStore | N
 
         def follow(partition: int) -> None:
             if out is not None:
-                published = out(query_side.subscribe(partition)).run()
+                published = out(query_side.subscribe(partition))
                 query_side.start(published, f"events-{partition}", partition)
             for projection in _followed(parts):
                 query_side.start_projection(projection, [partition])

@@ -11,7 +11,12 @@ import msgspec
 
 from engine.clock import Clock
 from engine.config import Settings
-from engine.cqrs.command_side.port import BrokerState, CommandSidePort, ServedPartition
+from engine.cqrs.command_side.port import (
+    BrokerState,
+    CommandSidePort,
+    Publishing,
+    ServedPartition,
+)
 from engine.cqrs.command_side.statistics import Statistics
 from engine.cqrs.event_store import EventReader, StoreInfo
 from engine.cqrs.messages import Answer, Command, Event, Outcome, Rejected
@@ -332,6 +337,10 @@ class Engine:
     def broker(self) -> BrokerState | None:
         """How the brokers of the cluster are heard; None outside one."""
         return self._command_side.broker()
+
+    def publishing(self) -> list[Publishing]:
+        """How far the events of the partitions that this node owns are published for other systems."""
+        return self._command_side.publishing()
 
     def statistics(self) -> Statistics:
         """A snapshot of the counters; the fields and units are documented on the record."""

@@ -37,6 +37,7 @@ from engine.cluster.events_messages import (
     position_in,
 )
 from engine.cluster.events_stream import EventsStream, Incarnation
+from engine.cqrs.command_side.port import Publishing
 from engine.cqrs.event_store import StoredCommit
 from engine.cqrs.query_side.subscription import Subscription
 from engine.errors import ConfigError, StoreError
@@ -80,8 +81,8 @@ EXPECTED: Final = (NatsError, StoreError, ConfigError, OSError, MessageTooLong, 
 class EventsOutStatistics(msgspec.Struct, frozen=True):
     """What one publisher has done."""
 
-    position: int
-    """Of the newest commit that is in the stream, as far as this publisher knows."""
+    position: int | None
+    """Of the newest commit that is in the stream; None while this publisher has not found it."""
     commits: int
     events: int
     messages: int
@@ -129,7 +130,8 @@ class EventsOut:
         self._saved = _Checkpoint("", 0, 0)
         self._revision = 0
         self._pause_seconds = PAUSE_SECONDS
-        self._position = self._commits = self._events = self._messages = self._refusals = 0
+        self._position: int | None = None
+        self._commits = self._events = self._messages = self._refusals = 0
         self._trouble = ""
 
     def statistics(self) -> EventsOutStatistics:
@@ -141,6 +143,11 @@ class EventsOut:
             self._refusals,
             self._trouble,
         )
+
+    def state(self, newest: int) -> Publishing:
+        """How far behind the newest commit of its partition it is."""
+        behind = None if self._position is None else max(0, newest - self._position)
+        return Publishing(self._partition, behind, self._trouble)
 
     async def run(self) -> None:
         """Until cancelled. Whatever cannot be done now, broker or store, is tried again."""
@@ -205,10 +212,21 @@ class EventsOut:
         self._revision = 0 if saved is None else saved.seq or 0
         self._saved = _Checkpoint(found.created, 0, 0)
         if saved is not None and saved.data:
-            checkpoint = msgspec.json.decode(saved.data, type=_Checkpoint)
+            checkpoint = self._decode(saved.data)
             # One of a stream that is gone says nothing, nor does one of messages that are lost.
             if checkpoint.stream == found.created and checkpoint.sequence <= found.last_sequence:
                 self._saved = checkpoint
+
+    def _decode(self, saved: bytes) -> _Checkpoint:
+        try:
+            return msgspec.json.decode(saved, type=_Checkpoint)
+        except msgspec.DecodeError as error:
+            bucket, key = self._stream.checkpoints, f"events.{self._partition}"
+            raise _Wait(
+                f"{key} in the bucket {bucket} is no checkpoint ({error}): nobody else may write "
+                f"there; delete it (nats kv del {bucket} {key}), and it goes on behind the newest "
+                f"message of {self._subject}"
+            ) from error
 
     def _head(self, last: RawStreamMsg | None) -> _Head:
         if last is None:
@@ -272,11 +290,11 @@ class EventsOut:
             _raise_refusal(error)
         if ack.duplicate:
             raise _Refused(f"message {ack.seq} has the same id")
-        self._position = commits[-1].position
+        self._position = position = commits[-1].position
         self._commits += len(commits)
         self._events += sum(each.last_version - each.first_version + 1 for each in commits)
         self._messages += len(messages)
-        return _Head(self._position, ack.seq)
+        return _Head(position, ack.seq)
 
     async def _send(self, after_sequence: int, messages: Sequence[EventMessage]) -> PubAck:
         batch = uuid.uuid4().hex

@@ -25,7 +25,7 @@ from engine.config import Settings
 from engine.cqrs.aggregate import Registry
 from engine.cqrs.command_side.command_bus import CommandBus
 from engine.cqrs.command_side.live_rows import LiveRows
-from engine.cqrs.command_side.port import BrokerState, ServedPartition
+from engine.cqrs.command_side.port import BrokerState, Publishing, ServedPartition
 from engine.cqrs.command_side.statistics import Counters, Statistics
 from engine.cqrs.event_store import Source
 from engine.cqrs.messages import Command
@@ -59,6 +59,7 @@ class Gateway:
         self.refusals: dict[StreamKey, dict[str, int]] = {}
         """What each aggregate refused, by reason, as its owner shows it."""
         self.own_statistics: Callable[[], Statistics] | None = None
+        self.own_publishing: Callable[[], list[Publishing]] | None = None
         self._places = PlacesIn(broker, wire)
         self._pieces = Pieces()
         self._broker = broker
@@ -148,6 +149,9 @@ class Gateway:
 
     def broker(self) -> BrokerState | None:
         return BrokerState(self._broker.connections, self._members.silent_seconds)
+
+    def publishing(self) -> list[Publishing]:
+        return [] if self.own_publishing is None else self.own_publishing()
 
     def statistics(self) -> Statistics:
         """Those of all engines together; of a node that takes no buyers, its own."""

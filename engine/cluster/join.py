@@ -7,9 +7,9 @@ import os
 import platform
 import re
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
-from typing import Final
+from typing import Any, Final
 
 from engine.clock import Clock
 from engine.cluster.broker import CLIENT_ERRORS, Broker
@@ -27,6 +27,7 @@ from engine.config import Settings
 from engine.cqrs.aggregate import Registry
 from engine.cqrs.command_side.live_rows import LiveRows
 from engine.cqrs.command_side.partition_maker import Inline, PartitionMaker
+from engine.cqrs.command_side.port import Publishing
 from engine.cqrs.command_side.refusal_counts import RefusalCounts
 from engine.cqrs.command_side.statistics import Counters, Statistics
 from engine.cqrs.event_store import EventReader, EventStore
@@ -98,8 +99,8 @@ async def _patiently(call: Callable[[], Awaitable[None]], clock: Clock) -> None:
 
 async def events_out(
     node: Node, settings: ClusterSettings, clock: Clock
-) -> Callable[[Subscription], EventsOut]:
-    """Make the stream of events; returns what publishes the events of one partition.
+) -> Callable[[Subscription], Coroutine[Any, Any, None]]:
+    """Make the stream of events; returns what publishes the events of one partition until cancelled.
 
     Raises ConfigError, BrokerUnavailable.
     """
@@ -121,7 +122,24 @@ async def events_out(
             ) from error
 
     await _patiently(ensure, clock)
-    return lambda subscription: EventsOut(client, stream, subscription, clock)
+    publishers: dict[int, EventsOut] = {}
+
+    def publish(subscription: Subscription) -> Coroutine[Any, Any, None]:
+        publisher = EventsOut(client, stream, subscription, clock)
+        publishers[subscription.partition] = publisher
+        return publisher.run()
+
+    def publishing() -> list[Publishing]:
+        owned = node.owners.owned if node.owners is not None else {}
+        return [
+            publishers[number].state(owner.holding().position)
+            for number, owner in sorted(owned.items())
+            if number in publishers
+        ]
+
+    if node.gateway is not None:
+        node.gateway.own_publishing = publishing
+    return publish
 
 
 async def own_partitions(

@@ -168,6 +168,25 @@ class ServiceCollector(Collector):
                 "Seconds since anything was heard over the broker, such as this node itself",
                 value=broker.silent_seconds,
             )
+            yield from self._publishing()
+
+    def _publishing(self) -> Iterable[Metric]:
+        """Of the partitions that this node owns: it publishes their events."""
+        behind = GaugeMetricFamily(
+            "seckill_events_behind_commits",
+            "Commits that are not in the stream of events yet",
+            labels=("partition",),
+        )
+        stuck = GaugeMetricFamily(
+            "seckill_events_stuck",
+            "1 while the events of a partition cannot be published; the log says why",
+            labels=("partition",),
+        )
+        for each in self._engine.publishing():
+            stuck.add_metric((str(each.partition),), bool(each.trouble))
+            if each.behind is not None:
+                behind.add_metric((str(each.partition),), each.behind)
+        yield from (behind, stuck)
 
     def _http(self) -> Iterable[Metric]:
         tally = self._tally

@@ -14,7 +14,7 @@ from engine.cqrs.command_side.command_bus import CommandBus
 from engine.cqrs.command_side.live_rows import LiveRows
 from engine.cqrs.command_side.partition import Partition
 from engine.cqrs.command_side.partition_maker import Inline, Owned, PartitionMaker, no_inline
-from engine.cqrs.command_side.port import BrokerState, ServedPartition
+from engine.cqrs.command_side.port import BrokerState, Publishing, ServedPartition
 from engine.cqrs.command_side.refusal_counts import STREAMS_MAX, RefusalCounts
 from engine.cqrs.command_side.statistics import Counters, Statistics
 from engine.cqrs.event_store import EventStore
@@ -101,6 +101,10 @@ class CommandSide:
     def broker(self) -> BrokerState | None:
         """None: commands come from this process."""
         return None
+
+    def publishing(self) -> list[Publishing]:
+        """Nothing: without a broker there is no stream of events."""
+        return []
 
     def statistics(self) -> Statistics:
         mailboxes = [mailbox for each in self._owned for mailbox in each.residents]

@@ -33,6 +33,16 @@ class BrokerState(msgspec.Struct, frozen=True):
     silent_seconds: float
 
 
+class Publishing(msgspec.Struct, frozen=True):
+    """How far the events of a partition are published for other systems: how many commits are still
+    to be (None: it could not be found out yet), and why nothing is published now, empty when all is
+    well."""
+
+    partition: int
+    behind: int | None
+    trouble: str
+
+
 class CommandSidePort(Protocol):
     """`CommandSide` owns every partition; the one of a gateway sends to who does."""
 
@@ -50,6 +60,9 @@ class CommandSidePort(Protocol):
 
     def broker(self) -> BrokerState | None:
         """None where commands need no broker."""
+
+    def publishing(self) -> list[Publishing]:
+        """The partitions whose events are published by this process, in their order."""
 
     def statistics(self) -> Statistics: ...
 
