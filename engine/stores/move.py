@@ -2,7 +2,7 @@
 
     mark      the old home raises the epoch and says where the partition goes: nobody may acquire it
     receive   the new home says where it comes from, under a token of this run
-    clear     neither home feeds its read models
+    clear     neither home feeds its read models, and the process managers of the old one stop
     copy      commits, rows, snapshots
     verify    every byte of them, in both
     tell      the other databases learn the new home
@@ -138,6 +138,7 @@ class _Move:
             self._reached("receive")
             for place in (source, target):
                 await read_models.clear(place.connection, self._partition, partitions)
+            await read_models.stop_managers(source.connection, self._partition)
             self._reached("clear")
             row = (await source.connection.run(sql.read_row(self._partition))).rows[0]
             epoch, position, owner, broker, _ = row
@@ -218,6 +219,7 @@ class _Move:
                 [
                     "BEGIN",
                     *await read_models.begin_again(source.connection, partition),
+                    *await read_models.let_managers_go_on(source.connection, partition),
                     sql.mark(partition, source.name, ""),
                     "COMMIT",
                 ]

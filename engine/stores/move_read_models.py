@@ -2,7 +2,9 @@
 
 Rows are not moved: they are folded again from the events where the partition goes. Nobody feeds them
 meanwhile, because there is no checkpoint to move on. A process manager has no rows, and its
-checkpoint goes along: what it did is not done again.
+checkpoint goes along: what it says was done is not done again. It is put aside meanwhile, so that
+nobody moves it on once it was read; what a manager was about then is done again where the partition
+goes, as after a crash.
 """
 
 from __future__ import annotations
@@ -85,15 +87,35 @@ async def begin_again(connection: MysqlConnection, partition: int) -> list[str]:
     ]
 
 
+async def stop_managers(connection: MysqlConnection, partition: int) -> None:
+    """Let no process manager of a database move on in a partition. It waits for who is moving."""
+    await connection.run_all(
+        [
+            "BEGIN",
+            *(
+                sql.put_aside(partition, each.name, each.generation)
+                for each in await _managers(connection)
+            ),
+            "COMMIT",
+        ]
+    )
+
+
+async def let_managers_go_on(connection: MysqlConnection, partition: int) -> list[str]:
+    """The statements after which they go on where they were stopped, if they were."""
+    return [
+        sql.put_back(partition, each.name, each.generation) for each in await _managers(connection)
+    ]
+
+
 async def take_along(source: MysqlConnection, target: MysqlConnection, partition: int) -> list[str]:
     """The statements that bring the process managers of `target` to where those of `source` are."""
-    there = {each.name: each for each in await read_generations(target) if not each.tables}
+    there = {each.name: each for each in await _managers(target)}
     statements: list[str] = []
-    for each in await read_generations(source):
-        if each.tables:
-            continue
+    for each in await _managers(source):
         own = there[each.name].generation
-        found = await source.run(views_sql.progress(each.name, each.generation, partition))
+        stopped = sql.aside(each.generation)
+        found = await source.run(views_sql.progress(each.name, stopped, partition))
         if not found.rows:
             continue
         statements += sql.delete_progress(partition, [(each.name, own)])
@@ -107,5 +129,15 @@ async def take_along(source: MysqlConnection, target: MysqlConnection, partition
 
 async def leave(connection: MysqlConnection, partition: int) -> list[str]:
     """The statements that take a partition out of the process managers of the database it left."""
-    managers = [each for each in await read_generations(connection) if not each.tables]
-    return sql.delete_progress(partition, [(each.name, each.generation) for each in managers])
+    return sql.delete_progress(
+        partition,
+        [
+            (each.name, number)
+            for each in await _managers(connection)
+            for number in (each.generation, sql.aside(each.generation))
+        ],
+    )
+
+
+async def _managers(connection: MysqlConnection) -> list[_Generation]:
+    return [each for each in await read_generations(connection) if not each.tables]

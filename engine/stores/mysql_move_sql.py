@@ -140,6 +140,27 @@ def put_progress(
     )
 
 
+def put_aside(partition: int, name: str, generation: int) -> str:
+    """Keep how far a generation is where nobody looks for it, so that nobody moves it on."""
+    return _renumber(partition, name, generation, aside(generation))
+
+
+def put_back(partition: int, name: str, generation: int) -> str:
+    return _renumber(partition, name, aside(generation), generation)
+
+
+def aside(generation: int) -> int:
+    """The number under which a checkpoint of a generation is put aside: no generation has it."""
+    return -generation
+
+
+def _renumber(partition: int, name: str, old: int, new: int) -> str:
+    return (
+        f"UPDATE checkpoints SET generation = {new} WHERE projection = {quote(name)} "
+        f"AND generation = {old} AND partition_id = {partition}"
+    )
+
+
 def put_letter(
     partition: int, name: str, generation: int, letter: tuple[int, str, str, str]
 ) -> str:

@@ -142,7 +142,7 @@ class SpreadViews:
         return found
 
     async def advance(self, step: Step) -> bool:
-        # A database that the partition has left has no checkpoint of it, so nothing moves there.
+        # A database that the partition leaves has no checkpoint of it to move, from "clear" on.
         place = await self._databases.get(self._databases.home(step.partition).name)
         generation = self._local(step.projection, step.generation, place)
         return await place.views.advance(msgspec.structs.replace(step, generation=generation))

@@ -273,6 +273,34 @@ async def test_cut_off_after_any_step_the_same_command_finishes(shop: Shop, step
 
 
 @pytest.mark.parametrize("step", STEPS)
+async def test_what_a_process_manager_did_is_known_where_the_partition_goes(
+    shop: Shop, step: str
+) -> None:
+    with pytest.raises(Cut):
+        await shop.move(cut=step)
+    # One that was opened before and has not looked since where the partition lives.
+    generation = await shop.views.prepare("manager", [], PARTITIONS)
+    reached = Progress(60, 3)
+    moved_on = await shop.views.advance(
+        Step("manager", generation, P, Progress(60, 2), reached, settled=[3])
+    )
+    assert moved_on is (step in ("mark", "receive"))
+    if not moved_on and step not in ("claim", "settle"):
+        with pytest.raises(StoreUnavailable, match="partition 0 is being moved to db2"):
+            await shop.views.progress("manager", generation, P)
+    await shop.move()
+    found = await shop.views.progress("manager", generation, P)
+    assert found == (reached if moved_on else Progress(60, 2))
+    letters = await shop.views.dead_letters("manager", generation, P)
+    assert len(letters) == (0 if moved_on else 1)
+    # It goes on there, and back at its first home.
+    await shop.move("db1")
+    assert await shop.views.progress("manager", generation, P) == found
+    assert found is not None
+    assert await shop.views.advance(Step("manager", generation, P, found, Progress(70, 9)))
+
+
+@pytest.mark.parametrize("step", STEPS)
 async def test_cut_off_before_it_is_claimed_it_can_be_taken_back(shop: Shop, step: str) -> None:
     with pytest.raises(Cut):
         await shop.move(cut=step)
