@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final
@@ -23,13 +24,13 @@ class GatewayFigures(msgspec.Struct, frozen=True, kw_only=True):
     """What buyers met at one gateway.
 
     offered      orders that were sent to it first
-    retried      orders that came on from another gateway, after no definite answer there
+    retried      times an order came on from another gateway, after no definite answer there
     accepted     orders that it answered 201
     refused      orders that it answered 409, by reason
     unknown      orders that were given up here without a definite answer
     repeated     accepted orders that were sent once more, and told the same
     failed       wrong answers
-    indefinite   answers after which an order was still open: 202, 503 by reason, no reply
+    indefinite   answers that decided nothing: 202, 503 by reason, no reply
     """
 
     name: str
@@ -80,11 +81,13 @@ class TakeOver(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Moment(msgspec.Struct, frozen=True):
-    """One second of the sale: orders accepted on the killed engine's partitions, and on the others."""
+    """One second of the sale: orders accepted on the killed engine's partitions, on the others, and
+    refused on any."""
 
     at_seconds: int
     accepted_killed: int
     accepted_others: int
+    refused: int = 0
 
 
 class ClusterRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -221,13 +224,17 @@ def take_over_of(
 
 
 def timeline_of(crowd: ClusterCrowd, is_killed: Callable[[str], bool]) -> list[Moment]:
-    """Sales second by second, by when they were answered; `is_killed` of a SKU."""
-    found: dict[int, list[int]] = {}
+    """Orders second by second, by when they were answered; `is_killed` of a SKU."""
+    sold = {True: Counter[int](), False: Counter[int]()}
     for each in crowd.sales:
-        sums = found.setdefault(int(each.answered_at - crowd.began), [0, 0])
-        sums[not is_killed(each.order.aggregate_id)] += 1
-    last = max(found, default=-1)
-    return [Moment(second, *found.get(second, [0, 0])) for second in range(last + 1)]
+        sold[is_killed(each.order.aggregate_id)][int(each.answered_at - crowd.began)] += 1
+    # What was decided and not sold was refused.
+    decided = Counter(int(each - crowd.began) for each in crowd.decided_at)
+    return [
+        Moment(second, killed, others, decided[second] - killed - others)
+        for second in range(max(decided, default=-1) + 1)
+        for killed, others in ((sold[True][second], sold[False][second]),)
+    ]
 
 
 def reconcile_orders(crowd: ClusterCrowd, report: AuditReport) -> Check:

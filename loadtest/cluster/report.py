@@ -58,9 +58,15 @@ def orders_table(run: ClusterRun) -> Table:
     row("unknown to the end", lambda each: each.unknown, "red")
     row("failed", lambda each: each.failed, "red")
     row("sent once more, same answer", lambda each: each.repeated)
-    row("retried from the other gateway", lambda each: each.retried)
+    row("answers that decided nothing", lambda each: sum(each.indefinite.values()))
     for kind in sorted({kind for each in columns for kind in each.indefinite}):
         row(f"  told: {kind}", lambda each, k=kind: each.indefinite.get(k, 0), "dim")  # type: ignore[misc]
+    row("sent on from the other gateway", lambda each: each.retried)
+    table.caption = (
+        "An order that was told nothing definite is sent on, with the same key; one that was accepted "
+        "and is only sent once more is not."
+    )
+    table.caption_justify = "left"
     return table
 
 
@@ -116,22 +122,32 @@ def print_run(
     )
 
 
+def refusals(run: ClusterRun) -> str:
+    """Why fewer are sold in the end than at first, in one sentence."""
+    return (
+        f"{run.orders.rejected_limit:,} orders were refused because their buyer had reached the limit "
+        f"and {run.orders.rejected_sold_out:,} because the SKU was sold out: more of them the longer "
+        "the sale goes on, and so many fewer are sold."
+    )
+
+
 def plot_of(run: ClusterRun) -> bytes:
-    """Sales over time as SVG; the time in which the killed engine's partitions sold nothing is grey."""
+    """Orders over time as SVG; the time in which the killed engine's partitions sold nothing is grey."""
     over = run.take_over
     # The last second is not a whole one.
     moments = run.timeline[:-1]
     lines = {
-        f"of {over.killed}, killed": [float(each.accepted_killed) for each in moments],
-        "of the others": [float(each.accepted_others) for each in moments],
+        f"sold, {over.killed}'s partitions": [float(each.accepted_killed) for each in moments],
+        "sold, the others'": [float(each.accepted_others) for each in moments],
+        "refused: limit, sold out": [float(each.refused) for each in moments],
     }
     end = over.at_seconds + (over.resumed_seconds or len(moments) - over.at_seconds)
     return over_time(
         "A sale over a cluster",
         # A moment is drawn in the middle of its second.
         [each.at_seconds + 0.5 for each in moments],
-        [TimePanel("orders sold a second, on the partitions", lines)],
-        {f"{over.killed} is dead": (over.at_seconds, end)},
+        [TimePanel("orders a second", lines)],
+        {f"{over.killed}'s partitions sell nothing": (over.at_seconds, end)},
     )
 
 
@@ -145,7 +161,9 @@ def write(run: ClusterRun, directory: Path) -> None:
         "",
         headline(run),
         "",
-        f"![Orders sold a second]({PLOT_FILE})",
+        f"![Orders sold and refused a second]({PLOT_FILE})",
+        "",
+        refusals(run),
         "",
         "| partition | owner | sales | to the next sale, s | longest after, s | longest before, s |",
         "|---|---|---|---|---|---|",

@@ -125,14 +125,15 @@ def test_orders_are_summed_up_over_the_gateways() -> None:
     assert (one.first, two.again) == (9, 4)
 
 
-def test_sales_are_counted_second_by_second(tmp_path: Path) -> None:
+def test_orders_are_counted_second_by_second(tmp_path: Path) -> None:
     writer = HistoryWriter(tmp_path / "history.jsonl")
     crowd = ClusterCrowd(["http://127.0.0.1:1"], SaleLoad(skus=tuple(PLACES)), writer)
     writer.close()
     crowd.began = 100.0
     crowd.sales += [sale("A", 100, 100.5), sale("B", 100, 102.9)]
+    crowd.decided_at += [100.5, 101.2, 101.9, 102.1, 102.9]
     found = [msgspec.structs.astuple(each) for each in timeline_of(crowd, lambda sku: sku == "A")]
-    assert found == [(0, 1, 0), (1, 0, 0), (2, 0, 1)]
+    assert found == [(0, 1, 0, 0), (1, 0, 0, 2), (2, 0, 1, 1)]
 
 
 @pytest.mark.parametrize("name", ["indefinite", "refused"])
