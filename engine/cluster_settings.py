@@ -26,8 +26,8 @@ class ClusterSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `monitor_urls` (http://host:8222 of each).
     A gateway merges up to `message_commands_max` commands for one partition into a message, and waits
     `message_delay_ms_max` for company, 0 for none. A message is what costs: at 4,000 a queue of lists
-    needs a fifth less processor time than at 1,000, and it is 0.25 MB; beyond half of the broker's
-    max_payload it is split. Nodes show every `heartbeat_ms` that they live, and one that is silent for
+    needs a fifth less processor time than at 1,000, and it is 0.25 MB; beyond the broker's max_payload
+    it is split. Nodes show every `heartbeat_ms` that they live, and one that is silent for
     `dead_after_ms` loses its partitions: twice that is best below `queue.deadline_ms`, so that who
     ordered at a dead one is answered by the next. `events`: whether what was committed
     is published for other systems; older messages of theirs than

@@ -157,14 +157,30 @@ class Lane:
         return FULL_IN_FLIGHT_MAX if is_full else IN_FLIGHT_MAX
 
     def _send(self, slices: list[Slice], tries: int = 1) -> None:
-        """Publish slices as one message; when it would be too large, what does not fit waits."""
+        """Publish slices as one message; of what would be too large, the first part that fits.
+
+        The rest waits, when nobody has seen it yet. What was tried before goes at once, in parts:
+        whatever waits is told at its deadline that it was not executed.
+        """
+        parts = [slices]
+        while parts:
+            part = parts.pop()
+            if not self._publish_whole(part, tries):
+                first, rest = _halves(part, _count(part) // 2)
+                parts += [rest, first]
+            elif tries == 1:
+                self._queue.put_back(chain.from_iterable(reversed(parts)))
+                return
+
+    def _publish_whole(self, slices: list[Slice], tries: int) -> bool:
+        """Publish slices as one message, or answer a single command that fits into none.
+
+        False when there are several and they do not fit.
+        """
         sent = Sent(self._next_number(), slices, self.life, tries)
         deadline = max(request.deadline for request, _, _ in slices)
-        count = sum(stop - start for _, start, stop in slices)
+        count = _count(slices)
         bytes_max = self._broker.message_bytes_max - HEADER_BYTES
-        if count > 1:
-            # Events are longer than their commands by some 60 bytes, and the reply has to fit too.
-            bytes_max //= 2
         try:
             data = self._wire.encode_commands(self._inbox, sent.number, self._parts_of(slices))
             error = f"it has {len(data):,} bytes, and at most {bytes_max:,} can be sent"
@@ -178,12 +194,10 @@ class Lane:
             self._publishing.add(task)
             task.add_done_callback(self._published)
         elif count > 1:
-            first, rest = _halves(slices, count // 2)
-            self._queue.put_back(rest)
-            self._send(first, tries)
+            return False
         else:
-            request, start, _ = slices[0]
-            request.answer(start, [InvalidCommand(f"the command cannot be sent: {error}")])
+            self._answer(sent, [InvalidCommand(f"the command cannot be sent: {error}")])
+        return True
 
     def _parts_of(self, slices: list[Slice]) -> list[Addressed]:
         now, now_us = self._clock.monotonic(), self._clock.wall_us()
@@ -313,13 +327,18 @@ class Lane:
     def commands_of(self, number: int) -> int | None:
         """How many commands a message under way has."""
         sent = self.messages.get(number)
-        return None if sent is None else sum(stop - start for _, start, stop in sent.slices)
+        return None if sent is None else _count(sent.slices)
 
     def _take(self, number: int) -> Sent | None:
         sent = self.messages.pop(number, None)
         if sent is not None:
-            self.unanswered -= sum(stop - start for _, start, stop in sent.slices)
+            self.unanswered -= _count(sent.slices)
         return sent
+
+
+def _count(slices: list[Slice]) -> int:
+    """How many commands."""
+    return sum(stop - start for _, start, stop in slices)
 
 
 def _halves(slices: list[Slice], first: int) -> tuple[list[Slice], list[Slice]]:

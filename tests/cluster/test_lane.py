@@ -9,11 +9,18 @@ from typing import Any
 
 import pytest
 
-from engine.cluster.lane import IN_FLIGHT_MAX, PUBLISH_SECONDS_MAX, Lane
+from engine.cluster.lane import (
+    AGAIN_SECONDS,
+    HEADER_BYTES,
+    IN_FLIGHT_MAX,
+    PUBLISH_SECONDS_MAX,
+    Lane,
+)
 from engine.cluster.wire import Wire
 from engine.cqrs.command_side.mailbox import Request
 from engine.cqrs.messages import Command, Outcome, Rejected
 from engine.errors import (
+    BrokerUnavailable,
     DeadlineExceeded,
     EngineClosed,
     InvalidCommand,
@@ -279,6 +286,42 @@ async def test_a_message_that_would_be_too_large_is_sent_in_parts_in_the_same_or
     bench.reply_all()
     assert all(each.result() == [DONE] for each in sent)
     bench.assert_empty()
+
+
+async def test_a_list_that_needs_several_messages_keeps_its_order_when_the_first_does_not_arrive() -> (
+    None
+):
+    bench = Bench(commands_max=3)
+    publish = bench.broker.publish
+
+    async def fail_once(*_: object) -> int:
+        bench.broker.publish = publish  # type: ignore[method-assign]
+        raise BrokerUnavailable("the test says so")
+
+    bench.broker.publish = fail_once  # type: ignore[method-assign,assignment]
+    sent = bench.send(*"abcdefg")
+    await settle()
+    assert bench.messages() == []
+    bench.clock.advance(AGAIN_SECONDS)
+    await settle()
+    assert bench.messages() == [["a", "b", "c"], ["d", "e", "f"], ["g"]]
+    bench.reply_all()
+    assert sent.result() == [DONE] * 7
+    bench.assert_empty()
+
+
+async def test_a_message_that_fits_whole_is_not_split() -> None:
+    bench = Bench(commands_max=100)
+    sent = [bench.send(f"{n}") for n in range(20)]
+    await settle()
+    (whole,) = bench.server.stored
+    bench.broker.payload_bytes_max = HEADER_BYTES + len(whole.payload) + 1
+    (message,) = bench.lane.messages.values()
+    bench.lane.send_again(message)
+    await settle()
+    assert bench.messages() == [[f"{n}" for n in range(20)]] * 2
+    bench.reply_all()
+    assert all(each.result() == [DONE] for each in sent)
 
 
 async def test_a_command_that_no_message_can_hold_fails_alone() -> None:
