@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from engine.clock import Clock
 from engine.cluster.broker import Broker, StreamLife
@@ -50,8 +50,18 @@ Reply = Callable[[str, bytes], None]
 """Send bytes to an inbox, some time."""
 
 
+class Limits(NamedTuple):
+    """`queue_max` commands wait in a partition at most, or one message beyond.
+
+    A gateway puts at most `message_commands_max` of them into one.
+    """
+
+    queue_max: int
+    message_commands_max: int
+
+
 class Intake:
-    """Feeds `partition` with its commands. `queue_max` of them wait in it at most, about."""
+    """Feeds `partition` with its commands."""
 
     def __init__(
         self,
@@ -62,7 +72,7 @@ class Intake:
         wire: Wire,
         registry: Registry,
         partitions: int,
-        queue_max: int,
+        limits: Limits,
         reply: Reply,
         clock: Clock,
     ) -> None:
@@ -73,7 +83,7 @@ class Intake:
         self._wire = wire
         self._registry = registry
         self._partitions = partitions
-        self._queue_max = queue_max
+        self._limits = limits
         self._reply = reply
         self._clock = clock
         self._loop = asyncio.get_running_loop()
@@ -92,10 +102,12 @@ class Intake:
                 first = self._deliveries.begin(life.name, life.last)
                 consumer = await self._broker.consume(self._number, first)
                 try:
+                    if (await self._broker.life()).name != life.name:
+                        # Its sequences would be taken for those of the other one, for good.
+                        raise BrokerUnavailable("the stream was made anew meanwhile")
                     wait = AGAIN_SECONDS_MIN
                     while True:
-                        await self._wait_for_room()
-                        await consumer.pull(PULL_MESSAGES, PULL_SECONDS)
+                        await consumer.pull(await self._wait_for_room(), PULL_SECONDS)
                         while (found := await consumer.next(SILENT_SECONDS_MAX)) is not None:
                             self.take(*found)
                 finally:
@@ -105,12 +117,15 @@ class Intake:
             await self._clock.sleep(wait)
             wait = min(2 * wait, AGAIN_SECONDS_MAX)
 
-    async def _wait_for_room(self) -> None:
+    async def _wait_for_room(self) -> int:
+        """Until there is some; returns how many messages may be asked for."""
+        queue_max, message_commands_max = self._limits
         while (
-            self._deliveries.under_way >= UNDER_WAY_MAX
-            or self._partition.queue_depth >= self._queue_max
+            self._deliveries.under_way >= UNDER_WAY_MAX or self._partition.queue_depth >= queue_max
         ):
             await self._clock.sleep(FULL_SECONDS)
+        room = queue_max - self._partition.queue_depth
+        return max(1, min(PULL_MESSAGES, room // message_commands_max))
 
     def take(self, sequence: int, data: bytes) -> None:
         """Queue what a message holds, once."""

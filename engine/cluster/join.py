@@ -16,6 +16,7 @@ from engine.cluster.broker import CLIENT_ERRORS, Broker
 from engine.cluster.events_out import EventsOut
 from engine.cluster.events_stream import EventsStream
 from engine.cluster.gateway import Gateway
+from engine.cluster.intake import Limits
 from engine.cluster.membership import Members
 from engine.cluster.node import Node
 from engine.cluster.owners import Owners
@@ -169,9 +170,10 @@ async def own_partitions(
             store, registry.tables, lambda row: partition_of(row[1], partitions) == number, number
         )
 
+    limits = Limits(settings.queue.depth_max, settings.cluster.message_commands_max)
     owners = node.owners = Owners(
         *(node.name, partitions, node.members, maker, node.broker, wire, registry),
-        *(settings.queue.depth_max, prepare, follow, leave, node.replies.send, node.changed),
+        *(limits, prepare, follow, leave, node.replies.send, node.changed),
         *(clock, settings.cluster.dead_after_ms / 1_000, store.read_places),
     )
     node.run(owners.watch(), "places")

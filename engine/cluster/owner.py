@@ -10,7 +10,7 @@ from typing import Final
 from engine.clock import Clock
 from engine.cluster.broker import Broker
 from engine.cluster.deliveries import Deliveries
-from engine.cluster.intake import Intake, Reply, find_end
+from engine.cluster.intake import Intake, Limits, Reply, find_end
 from engine.cluster.membership import Holding
 from engine.cluster.wire import Wire
 from engine.cqrs.aggregate import Registry
@@ -82,14 +82,14 @@ class Owner:
         wire: Wire,
         registry: Registry,
         partitions: int,
-        queue_max: int,
+        limits: Limits,
         reply: Reply,
         lost: Callable[[Owner], None],
     ) -> None:
         """Work on it; `lost` is called when that ends by itself."""
         intake = Intake(
             *(self.number, self.partition, self._deliveries, self._broker, wire, registry),
-            *(partitions, queue_max, reply, self._clock),
+            *(partitions, limits, reply, self._clock),
         )
         loop = asyncio.create_task(self.partition.run(), name=f"partition-{self.number}")
         loop.add_done_callback(lambda _: lost(self))

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from engine.clock import Clock
 from engine.cluster.broker import Broker
-from engine.cluster.intake import Reply
+from engine.cluster.intake import Limits, Reply
 from engine.cluster.membership import Holding, Members, best_able
 from engine.cluster.owner import Owner
 from engine.cluster.wire import Wire
@@ -44,7 +44,7 @@ class Owners:
         broker: Broker,
         wire: Wire,
         registry: Registry,
-        queue_max: int,
+        limits: Limits,
         prepare: Callable[[int], Awaitable[None]],
         follow: Callable[[int], None],
         leave: Callable[[int], Awaitable[None]],
@@ -67,7 +67,7 @@ class Owners:
         self._broker = broker
         self._wire = wire
         self._registry = registry
-        self._queue_max = queue_max
+        self._limits = limits
         self._prepare = prepare
         self._follow = follow
         self._leave = leave
@@ -225,7 +225,7 @@ class Owners:
             each.pop(number, None)
         self.owned[number] = owner
         owner.start(
-            *(self._wire, self._registry, self._partitions, self._queue_max, self._reply),
+            *(self._wire, self._registry, self._partitions, self._limits, self._reply),
             self._lost,
         )
         self._follow(number)

@@ -10,7 +10,7 @@ import pytest
 from engine.clock import SystemClock
 from engine.cluster.broker import Broker
 from engine.cluster.deliveries import Deliveries
-from engine.cluster.intake import Intake
+from engine.cluster.intake import PULL_MESSAGES, Intake, Limits
 from engine.cluster.wire import Wire
 from engine.cqrs.aggregate import AggregateType
 from engine.cqrs.command_side.mailbox import Request
@@ -21,6 +21,8 @@ from engine.cqrs.partitioning import partition_of
 from engine.errors import StreamKey
 from engine.inventory.commands import Confirm, Reserve
 from engine.inventory.sale import sale_registry
+from engine.testing.scripted_broker import ScriptedServer
+from engine.testing.virtual_clock import VirtualClock, settle
 
 REGISTRY = sale_registry()
 WIRE = Wire(REGISTRY)
@@ -40,7 +42,12 @@ class Desk:
         self.deliveries.begin("life", 100)
         self.intake = Intake(
             *(1, cast(Partition, self), self.deliveries, cast(Broker, None), WIRE, REGISTRY),
-            *(PARTITIONS, 1_000, lambda *reply: self.replies.append(reply), SystemClock()),
+            *(
+                PARTITIONS,
+                Limits(1_000, 100),
+                lambda *reply: self.replies.append(reply),
+                SystemClock(),
+            ),
         )
 
     def submit(self, _: AggregateType[Any], stream: StreamKey, request: Request) -> None:
@@ -106,3 +113,61 @@ async def test_of_what_an_owner_before_may_have_executed_nobody_says_that_nothin
     desk.take([order(1, MINE[0]), order(2, OTHER)])
     desk.make_durable()
     assert desk.replies == []
+
+
+class Waiting:
+    """A partition in which everything waits, and a stream with more than fits."""
+
+    def __init__(self, limits: Limits, commands_each: int) -> None:
+        self.queue_depth = 0
+        self.clock = VirtualClock()
+        self.server = ScriptedServer(self.clock)
+        self.server.make()
+        self.broker = self.server.connect()
+        far = self.clock.wall_us() + 60_000_000
+        for number in range(4 * PULL_MESSAGES):
+            commands = [order(n, MINE[0]) for n in range(commands_each)]
+            data = WIRE.encode_commands("inbox", number, [("stock", far, commands)])
+            self.server.store(1, data)
+        deliveries = Deliveries(Source(self.server.life.name, 0), lambda: None)
+        self.intake = Intake(
+            *(1, cast(Partition, self), deliveries, self.broker, WIRE, REGISTRY),
+            *(PARTITIONS, limits, lambda *_: None, self.clock),
+        )
+
+    def submit(self, _: AggregateType[Any], __: StreamKey, request: Request) -> None:
+        self.queue_depth += len(request.commands)
+
+    async def read(self) -> None:
+        """Until no more is taken."""
+        before = -1
+        while before != self.queue_depth:
+            before = self.queue_depth
+            for _ in range(10):
+                await settle()
+
+
+@pytest.mark.parametrize(
+    ("limits", "commands_each", "waiting"),
+    [
+        (Limits(1_000, 40), 40, 1_000),
+        # One message more than there is room for, since it cannot be known how many it has.
+        (Limits(1_000, 40), 30, 1_020),
+        (Limits(10, 40), 40, 40),
+        (Limits(70, 1), 1, 70),
+    ],
+)
+async def test_no_more_is_read_than_may_wait_or_one_message(
+    limits: Limits, commands_each: int, waiting: int
+) -> None:
+    found = Waiting(limits, commands_each)
+    reading = asyncio.create_task(found.intake.run())
+    await found.read()
+    assert found.queue_depth == waiting
+    # What was decided makes room for the next.
+    found.queue_depth = 0
+    found.clock.advance(1)
+    await found.read()
+    assert found.queue_depth == waiting
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)

@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from engine.cluster.intake import CUT_ASKED_TIMES, CUT_SECONDS
+from engine.cluster.broker import PullConsumer
+from engine.cluster.intake import CUT_ASKED_TIMES, CUT_SECONDS, Limits
 from engine.cluster.owner import Owner
 from engine.config import load_settings
 from engine.cqrs.command_side.live_rows import LiveRows
@@ -25,6 +26,7 @@ from tests.cqrs.bank_account import Deposit, Withdraw
 
 A = account_in(0)
 DEADLINE_SECONDS = 600
+LIMITS = Limits(queue_max=9, message_commands_max=1)
 
 
 class Bench:
@@ -55,7 +57,7 @@ class Bench:
             Owner.take(0, self.maker, self.broker, _nothing_to_prepare, self.clock)
         )
         self.owners.append(owner)
-        owner.start(self.shop.wire, self.shop.registry, 2, 9, self._reply, self.lost.append)
+        owner.start(self.shop.wire, self.shop.registry, 2, LIMITS, self._reply, self.lost.append)
         return owner
 
     def _reply(self, inbox: str, payload: bytes) -> None:
@@ -180,6 +182,32 @@ async def test_a_life_of_the_stream_that_is_new_is_stored_at_once() -> None:
         assert lease.source == Source(found.server.life.name)
 
 
+async def test_a_stream_that_is_made_anew_while_it_is_asked_for_is_not_taken_for_the_old_one() -> (
+    None
+):
+    async with bench() as found:
+        found.publish(Deposit("0", A, 5))
+        consume = found.broker.consume
+
+        async def late(partition: int, first_sequence: int) -> PullConsumer:
+            found.broker.consume = consume  # type: ignore[method-assign]
+            found.server.wipe()
+            found.publish(Withdraw("1", A, 50))
+            return await consume(partition, first_sequence)
+
+        found.broker.consume = late  # type: ignore[method-assign]
+        owner = await found.take()
+        await found.clock.run(found.clock.sleep(1))
+        assert found.told == [Rejected("insufficient_balance")]
+        assert owner.holding().source == Source(found.server.life.name, 1)
+        await found.clock.run(owner.drop())
+        found.publish(Deposit("2", A, 50))
+        await found.take()
+        await found.clock.run(found.clock.sleep(1))
+        # The next owner knows in which life it was decided.
+        assert await found.shop.events() == ["2"]
+
+
 async def test_an_owner_whose_reading_fails_is_lost() -> None:
     async with bench() as found:
 
@@ -200,6 +228,21 @@ async def test_what_is_decided_is_removed_from_the_stream_after_a_while() -> Non
         found.server.store(1, b"of another partition")
         await found.clock.run(found.clock.sleep(11))
         assert [each.partition for each in found.server.messages] == [1]
+
+
+async def test_what_is_not_decided_stays_in_the_stream() -> None:
+    async with bench() as found:
+        owner = await found.take()
+        for n in range(3):
+            found.publish(Deposit(f"{n}", A, 5))
+        await settle()
+        assert owner.holding().source.done == 3
+        found.store.is_away = True
+        for n in range(3, 6):
+            found.publish(Deposit(f"{n}", A, 5))
+        await found.clock.run(found.clock.sleep(11))
+        assert owner.holding().source.done == 3
+        assert [each.sequence for each in found.server.messages] == [4, 5, 6]
 
 
 async def test_giving_back_finishes_what_is_here_and_is_idempotent() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from engine.clock import SystemClock
 from engine.cluster.broker import Broker
+from engine.cluster.intake import Limits
 from engine.cluster.owner import Owner
 from engine.cluster.wire import Wire
 from engine.config import Settings
@@ -70,7 +71,7 @@ class Site:
 
         broker: Broker = self.server.connect()
         owner = await Owner.take(0, maker, broker, prepare, self.clock)
-        owner.start(WIRE, REGISTRY, 1, 10_000, self._reply, lambda _: None)
+        owner.start(WIRE, REGISTRY, 1, Limits(10_000, 1), self._reply, lambda _: None)
         return owner
 
     def _reply(self, inbox: str, data: bytes) -> None:
