@@ -246,7 +246,10 @@ class Owners:
             self._look_at.pop(number, None)
 
     async def _give_back(self, number: int) -> None:
-        owner = self.owned[number]
+        owner = self.owned.get(number)
+        if owner is None:
+            # Lost before this began.
+            return
         self._leaving.add(number)
         try:
             await self._leave(number)

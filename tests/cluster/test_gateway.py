@@ -160,6 +160,22 @@ async def test_a_reply_that_is_lost_is_told_after_the_recovery_and_nothing_is_do
         assert len(found.server.stored) == 2
 
 
+async def test_what_was_in_a_stream_that_is_no_more_is_sent_again() -> None:
+    async with shop() as found:
+        await found.start("engine", "engine")
+        await found.start("gateway", "gateway")
+        await found.serve("gateway")
+        found.broker("engine").is_cut = True
+        sent = found.send("gateway", Deposit("1", A, 5))
+        await found.until(lambda: found.server.messages)
+        found.server.wipe()
+        found.broker("engine").is_cut = False
+        await found.until(sent.done)
+        assert sent.result() == (Deposited("1", 5),)
+        assert len(found.server.stored) == 2
+        assert await found.events() == ["1"]
+
+
 async def test_a_reply_that_is_only_late_is_not_asked_for_again() -> None:
     async with shop() as found:
         await found.start("engine", "engine")

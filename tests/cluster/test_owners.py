@@ -7,6 +7,7 @@ import asyncio
 import msgspec
 import pytest
 
+from engine.cluster.membership import Heartbeat
 from engine.cluster.owner import AWAY_SECONDS_MAX
 from engine.cluster.owners import AGAIN_SECONDS, PLACES_SECONDS, UNABLE_SECONDS
 from engine.cqrs.event_store import PartitionPlace, StoredSnapshot
@@ -252,6 +253,36 @@ async def test_a_failure_while_giving_back_is_shown_and_the_close_goes_on() -> N
         assert owners._leaving == set()
         await found.run(owners.give_back_all())
         assert owners.owned == {}
+
+
+async def test_an_owner_that_is_lost_before_it_is_given_back_is_dropped_and_taken_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with shop() as found:
+        node = await found.start(ONE, "engine")
+        await found.until(lambda: len(found.owned(ONE)) == PARTITIONS)
+        owners = node.owners
+        assert owners is not None
+        owner = owners.owned[1]
+        owners._begin(1, owners._give_back(1))
+        owners._lost(owner, "the test says so")
+        await found.until(lambda: found.owned(ONE).get(1) not in (owner, None))
+        assert owner._loop_task is not None
+        assert owner._loop_task.done()
+        assert not [each for each in caplog.records if each.levelname == "ERROR"]
+
+
+async def test_what_another_node_shows_with_a_higher_epoch_is_dropped_at_once() -> None:
+    async with shop() as found:
+        node = await found.start(ONE, "engine")
+        await found.until(lambda: len(found.owned(ONE)) == PARTITIONS)
+        lost, kept = found.owned(ONE)[0], found.owned(ONE)[1]
+        assert node.owners is not None
+        higher = msgspec.structs.replace(lost.holding(), epoch=2)
+        node.members.show(Heartbeat(TWO, "boot", "engine", (higher, kept.holding())))
+        node.owners.look()
+        assert list(found.owned(ONE)) == [1]
+        assert found.owned(ONE)[1] is kept
 
 
 SEEN_SECONDS = PLACES_SECONDS + 4 * AGAIN_SECONDS
