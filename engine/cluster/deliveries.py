@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
+from engine.cluster.lives import check_not_older
 from engine.cqrs.command_side.batch import Batch
 from engine.cqrs.command_side.mailbox import Request
 from engine.cqrs.event_store import Source
@@ -84,9 +85,10 @@ class Deliveries:
 
         The end must be asked for after everything that is known of the stream, by whoever owned the
         partition before as well: what lies beyond it is taken for lost, and its numbers for those of
-        other messages, which are yet to come.
+        other messages, which are yet to come. Raises OlderStream, and changes nothing.
         """
         if life != self._base.stream:
+            check_not_older(life, self._base.stream)
             self._forget(Source(life), 0)
         elif last_sequence < self._newest:
             logger.error(

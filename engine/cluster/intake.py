@@ -92,7 +92,7 @@ class Intake:
         self._late = LateCommands(number, clock)
 
     async def run(self) -> None:
-        """Read until cancelled, through whatever becomes of the broker."""
+        """Read until cancelled, through whatever becomes of the broker. Raises OlderStream."""
         wait = AGAIN_SECONDS_MIN
         while True:
             try:

@@ -60,7 +60,8 @@ class Owner:
     ) -> Owner:
         """Become the owner, whoever is it now; `prepare` is awaited before anything is decided.
 
-        Raises BrokerUnavailable and StoreError: then nobody was disturbed, or it is tried again.
+        Raises BrokerUnavailable and StoreError: then nobody was disturbed, or it is tried again. Raises
+        OlderStream for a stream that must not feed it: whoever owned it takes it back.
         """
         # Who cannot reach the leader of the stream could read no commands, and disturbs nobody.
         await broker.life()

@@ -11,6 +11,7 @@ from typing import Any, Final
 from engine.clock import Clock
 from engine.cluster.broker import Broker
 from engine.cluster.intake import Limits, Reply
+from engine.cluster.lives import OlderStream
 from engine.cluster.membership import Holding, Members, best_able
 from engine.cluster.owner import Owner
 from engine.cluster.wire import Wire
@@ -83,13 +84,16 @@ class Owners:
         self._not_before: dict[int, float] = {}
         self._wanted_since: dict[int, float] = {}
         self._look_at: dict[int, float] = {}
-        """Partitions whose database was not reached, and when it is looked for."""
+        """Partitions that were left to others, and when it is looked whether they could be taken."""
+        self._older: dict[int, OlderStream] = {}
+        """Partitions that a newer stream fed than the one that is here."""
 
     def holds(self) -> tuple[Holding, ...]:
         return tuple(each.holding() for each in self.owned.values())
 
     def cannot(self) -> tuple[int, ...]:
-        """Partitions that another node should own now, because their database is not reached here."""
+        """Partitions that another node should own now: their database is not reached here, or a newer
+        stream fed them."""
         cut_off = (number for number, each in self.owned.items() if each.is_cut_off)
         return tuple(sorted({*self._look_at, *cut_off}))
 
@@ -211,7 +215,11 @@ class Owners:
     async def _take(self, number: int) -> None:
         self._not_before[number] = self._clock.monotonic() + AGAIN_SECONDS
         try:
+            await self._check_stream(number)
             owner = await Owner.take(number, self._maker, self._broker, self._prepare, self._clock)
+        except OlderStream as error:
+            self._refuse(number, error)
+            return
         except SeckillError as error:
             logger.warning("partition %d cannot be taken now: %s", number, error)
             if isinstance(error, StoreError) and not isinstance(error, Fenced):
@@ -221,7 +229,7 @@ class Owners:
             logger.exception("partition %d cannot be taken", number)
             self._leave_to_others(number)
             return
-        for each in (self._wanted_since, self._not_before, self._look_at):
+        for each in (self._wanted_since, self._not_before, self._look_at, self._older):
             each.pop(number, None)
         self.owned[number] = owner
         owner.start(
@@ -232,14 +240,31 @@ class Owners:
         holding = owner.holding()
         logger.info("partition %d is ours: epoch %d", number, holding.epoch)
 
+    def _refuse(self, number: int, error: OlderStream) -> None:
+        before = self._older.get(number)
+        if before is None or before.life != error.life:
+            logger.error("partition %d is not taken: %s", number, error)
+        self._older[number] = error
+        self._leave_to_others(number)
+
     def _leave_to_others(self, number: int) -> None:
         self._look_at[number] = self._clock.monotonic() + UNABLE_SECONDS
 
+    async def _check_stream(self, number: int) -> None:
+        """Raises OlderStream while the stream is the one with which it was refused.
+
+        Finding that out anew would take the partition from its owner each time.
+        """
+        refused = self._older.get(number)
+        if refused is not None and (await self._broker.life()).name == refused.life:
+            raise OlderStream(refused.life, refused.newer)
+
     async def _reach(self, number: int) -> None:
-        """Look for the database of a partition before it is asked back from whoever has it now."""
+        """Look whether a partition could be taken before it is asked back from whoever has it now."""
         try:
             await self._maker.reach(number)
-        except StoreError as error:
+            await self._check_stream(number)
+        except SeckillError as error:
             logger.debug("partition %d stays with others: %s", number, error)
             self._leave_to_others(number)
         else:
