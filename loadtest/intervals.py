@@ -45,7 +45,7 @@ Floats = npt.NDArray[np.float64]
 
 
 class Interval(msgspec.Struct, frozen=True):
-    """A median and its 95 % interval."""
+    """A median and its 95 % interval; of fewer than REPEATS_MIN repeats it only spans what was seen."""
 
     median: float
     low: float
@@ -61,6 +61,19 @@ def interval_of(repeats: Sequence[float]) -> Interval:
         error = float(logs.std(ddof=1)) / math.sqrt(len(logs))
         low, high = _hull((low, high), _around(float(logs.mean()), error, len(logs) - 1))
     return Interval(float(np.median(values)), float(low), float(high))
+
+
+def span(found: Interval, repeats: int) -> str:
+    """`low to high` for a table; a dash where so few repeats tell no interval."""
+    return f"{found.low:,.0f} to {found.high:,.0f}" if repeats >= REPEATS_MIN else "-"
+
+
+def in_words(found: Interval, repeats: int) -> str:
+    """The median, and in brackets its interval or how few repeats there were."""
+    seen = f"{found.low:,.0f} to {found.high:,.0f}"
+    if repeats < REPEATS_MIN:
+        seen = "of 1 run" if repeats == 1 else f"of {repeats} runs: {seen}"
+    return f"{found.median:,.0f} ({seen})"
 
 
 def ratio_of(base: Sequence[float], other: Sequence[float]) -> Interval:

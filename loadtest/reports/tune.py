@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from loadtest.reports.page import Report, Section, Table
-from loadtest.tuning.page import tabulate
+from loadtest.tuning.page import recommended, tabulate
 from loadtest.tuning.plots import against, by_size, heat_maps
 from loadtest.tuning.report import TuneRun
-from loadtest.tuning.words import sentences
+from loadtest.tuning.words import first_rate, sentences
 
 
 def report_tune(run: TuneRun) -> Report:
@@ -16,9 +16,10 @@ def report_tune(run: TuneRun) -> Report:
     label = chosen.label if chosen is not None else ""
     if chosen is not None and chosen.holds:
         headline = (
-            f"Batch size {chosen.label} is recommended: {chosen.durable_per_s.median:,.0f} durable "
-            f"orders/s ({chosen.durable_per_s.low:,.0f} to {chosen.durable_per_s.high:,.0f})."
+            f"Batch size {chosen.label} is recommended: {first_rate(run, chosen)} durable orders/s."
         )
+        if chosen.fastest is not None:
+            headline += f" {chosen.fastest} was ahead, and is not told apart from it."
     else:
         headline = (
             f"The most was {best.durable_per_s.median:,.0f} durable orders/s, with batch size "
@@ -33,7 +34,8 @@ def report_tune(run: TuneRun) -> Report:
     ]
     if maps := heat_maps(run.cells):
         sections.append(Section("Size and delay", plots=maps))
-    sections.append(Section("Every setting", tables=[Table(columns, rows, marked)]))
+    star = ["* is recommended."] if recommended(run) is not None else []
+    sections.append(Section("Every setting", star, [Table(columns, rows, marked)]))
     if run.dropped:
         dropped = [f"{each.label}: {each.why}" for each in run.dropped]
         sections.append(Section("Given up early by the search", dropped))

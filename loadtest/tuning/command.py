@@ -153,7 +153,7 @@ def estimate(experiment: Experiment, runs: int) -> str:
 
 def _result(experiment: Experiment, found: Findings, started_at: str, commit: str) -> TuneRun:
     chosen = found.recommendation
-    again = experiment.cells_of([chosen.label, experiment.default]) if found.fresh else []
+    again = experiment.cells_of([each.cell.label for each in found.fresh])
     return TuneRun(
         started_at=started_at,
         commit=commit,

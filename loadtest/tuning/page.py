@@ -8,6 +8,7 @@ from typing import Final
 
 from rich.table import Table
 
+from loadtest.intervals import REPEATS_MIN, span
 from loadtest.machine import short_commit
 from loadtest.results import write_run, write_whole
 from loadtest.tuning.plots import concurrencies_of, plots_of
@@ -26,11 +27,14 @@ COLUMNS: Final = (
 COLUMNS_MIN: Final = 5
 AT: Final = "in flight"
 RUNS: Final = "runs"
+RECOMMENDED: Final = " *"
+"""Stands behind the label of the setting that is recommended."""
 
 
 def table_of(run: TuneRun, width: int = 120) -> Table:
     """Return the experiment as a table for a terminal, the last columns left out where they don't fit."""
-    table = Table(title="Batch sizes", title_justify="left", box=None, pad_edge=False)
+    marked = ", * is recommended" if recommended(run) is not None else ""
+    table = Table(title=f"Batch sizes{marked}", title_justify="left", box=None, pad_edge=False)
     columns, rows = tabulate(run, run.cells)
     while len(columns) > COLUMNS_MIN and _width(columns, rows) > width:
         columns, rows = columns[:-1], [row[:-1] for row in rows]
@@ -104,11 +108,19 @@ def _how(run: TuneRun) -> str:
         if config.get("search")
         else f"every setting {_times(config['repeats'], 'time')}"
     )
+    few = "" if config["repeats"] >= REPEATS_MIN else f" where there are {REPEATS_MIN} runs or more"
+    star = "" if recommended(run) is None else " * is recommended."
     return (
         f"{crowd}, on {skus}; {often}, for {config['seconds_max']:g} s{after}, in a new random order "
-        "each time. Medians, with their 95 % interval; run.json holds every run. The "
-        f"audits replayed {run.checked_events:,} events and found nothing."
+        f"each time. Medians, with their 95 % interval{few}; run.json holds every run. The "
+        f"audits replayed {run.checked_events:,} events and found nothing.{star}"
     )
+
+
+def recommended(run: TuneRun) -> str | None:
+    """The label of the setting that is recommended, if one is."""
+    chosen = run.recommendation
+    return chosen.label if chosen is not None and chosen.holds else None
 
 
 def tabulate(run: TuneRun, cells: Sequence[CellSummary]) -> tuple[list[str], list[list[str]]]:
@@ -119,6 +131,7 @@ def tabulate(run: TuneRun, cells: Sequence[CellSummary]) -> tuple[list[str], lis
     rows = []
     for each in cells:
         label, *figures = _row(each)
+        label += RECOMMENDED if each.cell.label == recommended(run) else ""
         at = [f"{each.cell.concurrency:,}"] if several else []
         rows.append([label, *at, *figures, *([f"{len(each.repeats)}"] if unlike else [])])
     return columns, rows
@@ -138,7 +151,7 @@ def _row(each: CellSummary) -> list[str]:
     return [
         each.cell.label,
         f"{rate.median:,.0f}",
-        f"{rate.low:,.0f} to {rate.high:,.0f}",
+        span(rate, len(each.repeats)),
         f"{each.p50_ms:,.1f}",
         f"{each.p99_ms:,.1f}",
         f"{each.size_mean:,.1f}",

@@ -1,5 +1,8 @@
 """Which setting to take: the fastest of those whose latency holds the condition.
 
+The default stays unless it holds no condition or is shown to be slower: what cannot be told from it
+is no reason to leave it.
+
 With several concurrencies a setting is judged over all of them, each as often as the others: by the
 geometric mean of its throughput, so that twice as fast at one counts as much as at any other, and
 by its worst p99. Repeats are paired: those of one turn were made within a short time.
@@ -41,16 +44,18 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
-    """The setting to take for `aim`, and those that cannot be told from it.
+    """The setting to take for `aim`, and those that are not shown to be slower.
 
-    `p99_ms_max` was the condition, null without one; `holds` is false when no setting held it, and
+    `default` is the label of the default, and `fastest` of the setting that was ahead where the
+    default is taken because the two cannot be told apart. `p99_ms_max` was the condition, null without one; `holds` is false when no setting held it, and
     this one came nearest. With several concurrencies `durable_per_s` is over all of them and
     `p99_ms` that of the worst. `not_told_from` are labels of other settings that hold the condition
     too and whose throughput, relative to this one, has an interval that does not lie below 1.
 
     The rest is null unless the setting was run again after it was chosen: `measured_again` is its
-    throughput then, `ratio_to_default` how many times the default setting's that was (null for the
-    default itself, and with too few runs), `held` whether it came up to what was seen before.
+    throughput then, `held` whether its median came up to the interval of before (null where too few
+    runs gave none). `ratio_to_default` is how many times the default's throughput was had by what
+    ran in turns with it (null for the default alone, and with too few runs).
     """
 
     aim: Aim
@@ -61,6 +66,9 @@ class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
     p99_ms: float
     not_told_from: list[str]
     holds: bool = True
+    default: str = ""
+    fastest: str | None = None
+    fastest_per_s: Interval | None = None
     measured_again: Interval | None = None
     p99_ms_again: float | None = None
     ratio_to_default: Interval | None = None
@@ -107,25 +115,56 @@ def ranked(found: Sequence[Standing], p99_ms_max: float | None) -> list[Standing
 
 
 def recommend(
-    found: Sequence[Standing], p99_ms_max: float | None, aim: Aim = "throughput"
+    found: Sequence[Standing],
+    p99_ms_max: float | None,
+    aim: Aim = "throughput",
+    default: str = "",
 ) -> Recommendation:
-    """The best of at least one setting."""
-    best, *others = ranked(found, p99_ms_max)
-    holds = best.holds(p99_ms_max)
-    return Recommendation(
+    """The best of at least one setting, or the default if that cannot be told from it."""
+    best = ranked(found, p99_ms_max)[0]
+    usual = _called(default, found)
+    if usual is None or not usual.holds(p99_ms_max) or is_slower(usual, best):
+        usual = best
+    blank = Recommendation(
         aim=aim,
         p99_ms_max=p99_ms_max,
         batch=best.batch,
         label=best.label,
-        durable_per_s=interval_of(list(best.rates.values())),
+        durable_per_s=_interval(best),
         p99_ms=best.p99_ms,
-        not_told_from=[
-            each.label
-            for each in others
-            if holds and each.holds(p99_ms_max) and not is_slower(each, best)
-        ],
-        holds=holds,
+        not_told_from=[],
+        holds=best.holds(p99_ms_max),
+        default=default,
     )
+    return _taking(blank, usual, best, found)
+
+
+def _taking(
+    before: Recommendation, chosen: Standing, best: Standing, found: Sequence[Standing]
+) -> Recommendation:
+    """The same with `chosen`, though `best` is ahead."""
+    limit = before.p99_ms_max
+    others = [each for each in ranked(found, limit) if each is not chosen and each.holds(limit)]
+    return msgspec.structs.replace(
+        before,
+        batch=chosen.batch,
+        label=chosen.label,
+        durable_per_s=_interval(chosen),
+        p99_ms=chosen.p99_ms,
+        not_told_from=[
+            each.label for each in others if before.holds and not is_slower(each, chosen)
+        ],
+        fastest=None if best is chosen else best.label,
+        fastest_per_s=None if best is chosen else _interval(best),
+    )
+
+
+def _called(label: str, found: Sequence[Standing]) -> Standing | None:
+    return next((each for each in found if each.label == label), None)
+
+
+def _interval(each: Standing) -> Interval:
+    return interval_of(list(each.rates.values()))
 
 
 def is_slower(one: Standing, other: Standing) -> bool:
@@ -142,20 +181,38 @@ def ratio_between(one: Standing, other: Standing) -> Interval | None:
     return paired_ratio_of([other.rates[n] for n in common], [one.rates[n] for n in common])
 
 
-def confirmed(chosen: Recommendation, fresh: Sequence[Standing], default: str) -> Recommendation:
-    """The recommendation with what fresh runs of it, and of the default, say.
+def confirmed(
+    chosen: Recommendation, found: Sequence[Standing], fresh: Sequence[Standing]
+) -> Recommendation:
+    """The recommendation of `found` with what fresh runs of it, and of the default, say.
 
-    The best of many was chosen partly by luck. It held when the fresh interval does not lie below
-    the first one, and the condition was met again.
+    The best of many was chosen partly by luck. Where fresh runs do not show it to be faster than the
+    default, the default is recommended after all. What is recommended held when the fresh median is
+    not below the first interval, and the condition was met again.
     """
-    by_label = {each.label: each for each in fresh}
-    again = by_label[chosen.label]
-    rate = interval_of(list(again.rates.values()))
-    beside = by_label.get(default) if default != chosen.label else None
+    limit, default = chosen.p99_ms_max, chosen.default
+    first, again = _called(chosen.label, found), _called(chosen.label, fresh)
+    assert first is not None
+    assert again is not None
+    ratio = None
+    if chosen.label != default and (beside := _called(default, fresh)) is not None:
+        ratio, usual = ratio_between(again, beside), _called(default, found)
+        no_faster = ratio is not None and ratio.low <= 1
+        if no_faster and usual is not None and usual.holds(limit) and beside.holds(limit):
+            chosen = _taking(chosen, usual, first, found)
+            first, again = usual, beside
     return msgspec.structs.replace(
         chosen,
-        measured_again=rate,
+        measured_again=_interval(again),
         p99_ms_again=again.p99_ms,
-        ratio_to_default=None if beside is None else ratio_between(again, beside),
-        held=rate.high >= chosen.durable_per_s.low and again.holds(chosen.p99_ms_max),
+        ratio_to_default=ratio,
+        held=_held(first, again, limit),
     )
+
+
+def _held(first: Standing, again: Standing, p99_ms_max: float | None) -> bool | None:
+    if not again.holds(p99_ms_max):
+        return False
+    if len(first.rates) < REPEATS_MIN:
+        return None
+    return again.durable_per_s >= _interval(first).low

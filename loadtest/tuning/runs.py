@@ -97,20 +97,20 @@ def run_experiment(
     for each in planned(experiment):
         if each.settings < len(labels):
             found = standings(experiment.cells_of(labels), runs)
-            labels, gone = halve(found, each.settings, experiment.p99_ms_max)
+            limit, default = experiment.p99_ms_max, experiment.default
+            labels, gone = halve(found, each.settings, limit, default)
             dropped += gone
             tell(gone)
         repeats = range(repeats_done + 1, each.repeats + 1)
         runs += lab.measure("look", experiment.cells_of(labels), repeats)
         repeats_done = each.repeats
-    chosen = recommend(
-        standings(experiment.cells_of(labels), runs), experiment.p99_ms_max, experiment.aim
-    )
+    found = standings(experiment.cells_of(labels), runs)
+    chosen = recommend(found, experiment.p99_ms_max, experiment.aim, experiment.default)
     fresh: list[CellRun] = []
     if chosen.holds and experiment.confirm:
         cells = experiment.cells_of([chosen.label, experiment.default])
         fresh = lab.measure("confirm", cells, range(1, experiment.confirm + 1))
-        chosen = confirmed(chosen, standings(cells, fresh), experiment.default)
+        chosen = confirmed(chosen, found, standings(cells, fresh))
     return Findings(
         machine=journal.runs[0].machine,
         runs=runs,

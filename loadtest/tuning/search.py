@@ -3,7 +3,8 @@
 After Jamieson and Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter
 Optimization" (AISTATS 2016), algorithm 1: in every round as much time is spent, on half as many
 settings. It stops when few are left, because the question is also which cannot be told from the
-best, and gives those all their repeats.
+best, and gives those all their repeats. The default goes on while it holds the condition: without
+its repeats nobody could say whether there is a reason to leave it.
 """
 
 from __future__ import annotations
@@ -52,26 +53,37 @@ def runs_in(plan: Sequence[Round]) -> int:
 
 
 def halve(
-    found: Sequence[Standing], keep: int, p99_ms_max: float | None
+    found: Sequence[Standing], keep: int, p99_ms_max: float | None, default: str = ""
 ) -> tuple[list[str], list[Dropped]]:
-    """Labels of the `keep` best, in the order of `found`, and the others, best first."""
+    """Labels of the `keep` best, in the order of `found`, and the others, best first.
+
+    The default takes the last place if it would not have one.
+    """
     places = ranked(found, p99_ms_max)
-    kept, dropped = places[:keep], places[keep:]
+    late = [
+        each
+        for each in places[keep:]
+        if keep > 1 and each.label == default and each.holds(p99_ms_max)
+    ]
+    kept = places[: keep - len(late)]
+    dropped = [each for each in places[len(kept) :] if each not in late]
+    last, beside = kept[-1], " beside the default" if late else ""
+    kept += late
     labels = {each.label for each in kept}
     return (
         [each.label for each in found if each.label in labels],
         [
-            Dropped(each.label, len(each.rates), _why(each, kept[-1], p99_ms_max))
+            Dropped(each.label, len(each.rates), _why(each, last, p99_ms_max, beside))
             for each in dropped
         ],
     )
 
 
-def _why(each: Standing, last: Standing, p99_ms_max: float | None) -> str:
-    """Against the last one that was kept."""
+def _why(each: Standing, last: Standing, p99_ms_max: float | None, beside: str) -> str:
+    """Against the last one that was kept by its rank."""
     if each.holds(p99_ms_max):
         return (
-            f"{each.durable_per_s:,.0f} durable orders/s, and the slowest that goes on has "
+            f"{each.durable_per_s:,.0f} durable orders/s, and the slowest that goes on{beside} has "
             f"{last.durable_per_s:,.0f}"
         )
     nearest = (

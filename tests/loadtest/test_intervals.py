@@ -11,9 +11,11 @@ import pytest
 from loadtest.intervals import (
     REPEATS_MIN,
     Interval,
+    in_words,
     interval_of,
     paired_ratio_of,
     ratio_of,
+    span,
 )
 
 SAMPLES = 400
@@ -118,3 +120,11 @@ def test_repeats_without_a_partner_are_refused() -> None:
 
 def test_a_single_value_is_its_own_interval() -> None:
     assert interval_of([7.0]) == Interval(7.0, 7.0, 7.0)
+
+
+def test_fewer_than_three_repeats_are_never_written_as_an_interval() -> None:
+    found = Interval(1_500.0, 1_000.0, 2_000.0)
+    assert [span(found, n) for n in (1, 2, 3)] == ["-", "-", "1,000 to 2,000"]
+    assert in_words(Interval(7.0, 7.0, 7.0), 1) == "7 (of 1 run)"
+    assert in_words(found, 2) == "1,500 (of 2 runs: 1,000 to 2,000)"
+    assert in_words(found, 3) == "1,500 (1,000 to 2,000)"

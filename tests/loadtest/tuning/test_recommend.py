@@ -102,24 +102,84 @@ def test_nothing_that_holds_is_faster_than_what_is_recommended(
     assert recommend(found, None).durable_per_s.median == max(each.durable_per_s for each in found)
 
 
+def test_the_default_stays_when_it_cannot_be_told_from_the_fastest() -> None:
+    beside = [99.5, 98, 103, 98.5, 101]
+    found = recommend(
+        judged({SLOW: around(50), FAST: around(100), NEAR: beside}), None, default="500"
+    )
+    assert (found.label, found.batch, found.fastest) == ("500", NEAR.batch, "100")
+    assert found.not_told_from == ["100"]
+    assert found.fastest_per_s is not None
+    assert (found.durable_per_s.median, found.fastest_per_s.median) == (99.5, 100)
+
+
+def test_a_default_that_is_shown_to_be_slower_is_left() -> None:
+    found = recommend(judged({SLOW: around(50), FAST: around(100)}), None, default="1")
+    assert (found.label, found.fastest, found.default) == ("100", None, "1")
+
+
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_too_few_repeats_are_no_reason_to_leave_the_default(repeats: int) -> None:
+    rates = {SLOW: [1.0] * repeats, FAST: [100.0] * repeats}
+    found = recommend(judged(rates), None, default="1")
+    assert (found.label, found.fastest) == ("1", "100")
+
+
+def test_a_default_that_breaks_the_condition_does_not_stay() -> None:
+    fast, default = runs_of({FAST: around(100)}, 5.0), runs_of({NEAR: around(100)}, 20.1)
+    found = recommend(standings([FAST, NEAR], [*fast, *default]), 20.0, default="500")
+    assert (found.label, found.holds, found.fastest) == ("100", True, None)
+    nothing = recommend(standings([FAST, NEAR], [*fast, *default]), 1.0, default="500")
+    assert (nothing.label, nothing.holds, nothing.fastest) == ("100", False, None)
+
+
 def test_a_choice_that_comes_up_to_itself_again_has_held() -> None:
-    chosen = recommend(judged({SLOW: around(50), FAST: around(100)}), None)
+    first = judged({SLOW: around(50), FAST: around(100)})
     rates = {FAST: [99.5, 100.0, 101.0], SLOW: [50.0, 49.0, 51.0]}
-    found = confirmed(chosen, judged(rates), "1")
-    assert found.held is True
+    found = confirmed(recommend(first, None, default="1"), first, judged(rates))
+    assert (found.label, found.held) == ("100", True)
     assert found.measured_again is not None
     assert found.measured_again.median == 100
     assert found.ratio_to_default is not None
     assert found.ratio_to_default.median == pytest.approx(2.0, rel=0.05)
 
 
-def test_a_choice_that_was_lucky_has_not_held() -> None:
-    chosen = recommend(judged({SLOW: around(50), FAST: around(100)}), None)
-    assert confirmed(chosen, judged({FAST: [90, 91, 92], SLOW: [50, 49, 51]}), "1").held is False
+@pytest.mark.parametrize("again", [[90, 91, 92], [50, 74, 150]], ids=["sure", "noisy"])
+def test_a_choice_that_was_lucky_has_not_held_and_noise_does_not_help(again: list[float]) -> None:
+    first = judged({FAST: around(100)})
+    found = confirmed(recommend(first, None), first, judged({FAST: again}))
+    assert found.measured_again is not None
+    assert (found.held, found.measured_again.median) == (False, again[1])
+
+
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_whether_a_choice_of_too_few_runs_held_is_not_known(repeats: int) -> None:
+    first = judged({FAST: [100.0] * repeats})
+    assert confirmed(recommend(first, None), first, judged({FAST: [99, 98, 97]})).held is None
 
 
 def test_a_choice_that_breaks_the_condition_when_measured_again_has_not_held() -> None:
-    chosen = recommend(judged({FAST: around(100)}), 20.0)
+    first = judged({FAST: around(100)})
     again = standings([FAST], [run_of(FAST, n, 100.0, 21.0) for n in (1, 2, 3)])
-    found = confirmed(chosen, again, "100")
+    found = confirmed(recommend(first, 20.0, default="100"), first, again)
     assert (found.held, found.p99_ms_again, found.ratio_to_default) == (False, 21.0, None)
+
+
+def test_fresh_runs_that_do_not_show_it_faster_bring_the_default_back() -> None:
+    first = judged({SLOW: around(90), FAST: around(100)})
+    chosen = recommend(first, None, default="1")
+    assert chosen.label == "100"
+    found = confirmed(chosen, first, judged({FAST: [91, 89, 93], SLOW: [90, 91, 89]}))
+    assert (found.label, found.batch, found.fastest) == ("1", SLOW.batch, "100")
+    assert found.ratio_to_default is not None
+    assert found.ratio_to_default.low < 1
+    assert found.measured_again is not None
+    assert (found.measured_again.median, found.held) == (90, True)
+
+
+def test_a_default_that_broke_the_condition_does_not_come_back() -> None:
+    first = judged({SLOW: around(90), FAST: around(100)})
+    chosen = recommend(first, 20.0, default="1")
+    late = [run_of(SLOW, n, 90.0, 21.0) for n in (1, 2, 3)]
+    fresh = standings([FAST, SLOW], [*runs_of({FAST: [90.0, 91, 89]}), *late])
+    assert confirmed(chosen, first, fresh).label == "100"

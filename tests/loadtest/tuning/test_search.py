@@ -46,6 +46,19 @@ def test_the_slower_half_is_dropped_and_told_why() -> None:
     assert dropped[0].why == "20 durable orders/s, and the slowest that goes on has 30"
 
 
+def test_the_default_goes_on_in_the_last_place_while_it_holds_the_condition() -> None:
+    cells = [cell(size) for size in (1, 10, 50, 100)]
+    found = standings(cells, runs_of(dict(zip(cells, ([10], [40], [20], [30]), strict=True))))
+    kept, dropped = halve(found, 2, None, "1")
+    assert kept == ["1", "10"]
+    assert [each.label for each in dropped] == ["100", "50"]
+    assert dropped[0].why == (
+        "30 durable orders/s, and the slowest that goes on beside the default has 40"
+    )
+    assert halve(found, 2, None, "100")[0] == ["10", "100"]
+    assert halve(found, 2, 1.0, "50")[0] == ["1", "10"], "nothing holds: the nearest go on"
+
+
 def test_who_breaks_the_condition_is_dropped_before_who_is_slow() -> None:
     slow, fast = cell(1), cell(100)
     runs = [*runs_of({slow: [10]}, 5.0), *runs_of({fast: [90]}, 40.0)]
