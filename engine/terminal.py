@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -24,6 +25,8 @@ INTERRUPTED_CODE: Final = 130
 TERMINATED_CODE: Final = 143
 """The same for SIGTERM."""
 
+PIPE_COLUMNS: Final = 200
+
 
 def interruptible(work: Callable[[], T]) -> T:
     """Return what `work` returns; Ctrl-C and SIGTERM end the program without a traceback.
@@ -45,6 +48,14 @@ def interruptible(work: Callable[[], T]) -> T:
         signal.signal(signal.SIGTERM, before)
 
 
+def wide_console() -> Console:
+    """As wide as the terminal or COLUMNS; what is squeezed into the 80 columns of a pipe loses figures."""
+    from rich.console import Console
+
+    told = sys.stdout.isatty() or os.environ.get("COLUMNS")
+    return Console() if told else Console(width=PIPE_COLUMNS)
+
+
 @contextmanager
 def printing() -> Iterator[Console]:
     """A console for results; a reader who has seen enough, such as `head`, ends the program.
@@ -52,11 +63,9 @@ def printing() -> Iterator[Console]:
     It ends by the signal as other programs do, and not with exit code 1, which means "not proven".
     All work is done and written down by then.
     """
-    from rich.console import Console
-
     before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
-        yield Console()
+        yield wide_console()
         sys.stdout.flush()
     finally:
         signal.signal(signal.SIGPIPE, before)

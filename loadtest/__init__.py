@@ -18,6 +18,6 @@ What a sale looks like    sale, draws, workload, settings
 Processes and clients     http_processes, serve_process; http_client, shop_client
 Where a run lives         places, scratch, stopping; machine, which it ran on
 What it says              latency, intervals, reconcile, wrong; results, reading
-What is seen              progress, wide, plots
+What is seen              progress, plots
 Flags of the commands     options*, extras; the commands themselves are in engine/cli_lab.py
 """

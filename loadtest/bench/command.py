@@ -14,11 +14,11 @@ from rich.progress import Progress
 from engine.errors import ConfigError
 from engine.event_loop import run_async
 from engine.runtime import tune_garbage_collector
+from engine.terminal import wide_console
 from loadtest.bench import runs as bench_runs
 from loadtest.bench.report import BenchRun, Figure, table_of, write
 from loadtest.bench.steps import Bench
 from loadtest.machine import describe_machine, source_commit
-from loadtest.wide import wide_console
 from loadtest.wrong import WrongAnswer
 
 

@@ -17,13 +17,13 @@ from engine.config import load_settings
 from engine.errors import SeckillError
 from engine.event_loop import run_async
 from engine.runtime import initialise_store, tune_garbage_collector
+from engine.terminal import wide_console
 from engine.testing.mariadb_server import mariadb_server
 from engine.testing.nats_server import find_nats_server
 from loadtest.bench.command import chosen
 from loadtest.bench_cluster.report import ClusterRun, tables_of, write
 from loadtest.bench_cluster.steps import NAMES, QUICK, ClusterBench, Sizes, check_programs
 from loadtest.machine import Machine, describe_machine, source_commit
-from loadtest.wide import wide_console
 from loadtest.wrong import WrongAnswer
 
 

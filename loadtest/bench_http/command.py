@@ -15,6 +15,7 @@ from rich.progress import Progress
 from engine.errors import ConfigError
 from engine.event_loop import run_async
 from engine.runtime import tune_garbage_collector
+from engine.terminal import wide_console
 from loadtest.bench import runs as bench_runs
 from loadtest.bench.command import chosen
 from loadtest.bench.report import Figure
@@ -22,7 +23,6 @@ from loadtest.bench_http.report import HttpRun, table_of, write
 from loadtest.bench_http.steps import QUICK, HttpBench, Sizes
 from loadtest.bench_http.wrk import generator_name
 from loadtest.machine import describe_machine, source_commit
-from loadtest.wide import wide_console
 from loadtest.wrong import WrongAnswer
 
 

@@ -16,6 +16,7 @@ from engine.config import COMMAND_SIDE_KEYS, BatchSettings, Settings, load_setti
 from engine.errors import SeckillError
 from engine.event_loop import run_async
 from engine.runtime import tune_garbage_collector
+from engine.terminal import wide_console
 from loadtest.changing_load.report import ChangingLoadRun, summarise, table_of, write
 from loadtest.changing_load.runs import LoadRun, phases, run_load
 from loadtest.machine import source_commit
@@ -24,7 +25,6 @@ from loadtest.progress import count_runs
 from loadtest.scratch import scratch_store
 from loadtest.settings import WorkloadSettings, check_limit, describe_settings
 from loadtest.simulation.simulate import Plan, run_sale
-from loadtest.wide import wide_console
 from loadtest.workload import generate
 from loadtest.wrong import NotProven
 

@@ -27,7 +27,7 @@ from engine.event_loop import run_async
 from engine.inventory.audit import AuditReport
 from engine.inventory.history import HistoryWriter, read_history
 from engine.runtime import audit_store, tune_garbage_collector
-from engine.terminal import interruptible, print_json
+from engine.terminal import interruptible, print_json, wide_console
 from loadtest.cluster.figures import (
     ClusterRun,
     gateway_figures,
@@ -47,7 +47,6 @@ from loadtest.reconcile import Check
 from loadtest.serve_process import ServeProcess
 from loadtest.settings import describe_settings
 from loadtest.simulation.simulate import summarise_audit
-from loadtest.wide import wide_console
 
 HISTORY_FILE: Final = "history.jsonl"
 PROCESSES_FOLDER: Final = "processes"
