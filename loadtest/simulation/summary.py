@@ -190,7 +190,7 @@ def latency_table(run: Run, title: str) -> RenderableType:
 
 
 def batches_text(batches: Batches, *, bounds: bool = False) -> RenderableType:
-    """How orders were grouped, in one sentence; `bounds` when sizes are known up to a bound only."""
+    """How commands (orders, payments) were grouped, in one sentence; `bounds` when sizes are known up to a bound only."""
     upto = "at most " if bounds else ""
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in batches.closed_by.items())
     plural = "transaction" if batches.transactions == 1 else "transactions"
@@ -202,7 +202,7 @@ def batches_text(batches: Batches, *, bounds: bool = False) -> RenderableType:
         else ""
     )
     return Text(
-        f"Batches: {batches.count:,} of {batches.size_mean:,.1f} orders on average "
+        f"Batches: {batches.count:,} of {batches.size_mean:,.1f} commands on average "
         f"(median {upto}{batches.size_p50:,}, largest {upto}{batches.size_max:,}), "
         f"closed by {reasons or 'nothing'}; {batches.transactions:,} {plural} "
         f"(refusals and repeats alone need none){turns}"

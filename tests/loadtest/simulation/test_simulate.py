@@ -18,7 +18,9 @@ from engine.runtime import open_engine, open_reader
 from loadtest.settings import WorkloadSettings
 from loadtest.simulation.crowd import Tally
 from loadtest.simulation.simulate import Outcome, Plan, Watch, simulate
+from loadtest.simulation.summary import batches_text
 from loadtest.workload import Workload, generate
+from tests.loadtest.test_results import RUN
 from tests.runs import read_run
 
 SALE = WorkloadSettings(
@@ -211,3 +213,7 @@ def test_a_full_queue_makes_buyers_retry_and_loses_nobody(tmp_path: Path) -> Non
     assert outcome.run.orders.refused_overload > 0
     assert outcome.run.orders.accepted == 100
     assert outcome.run.orders.rejected_sold_out == 200
+
+
+def test_batches_are_told_in_commands_because_payments_are_among_them() -> None:
+    assert str(batches_text(RUN.batches)).startswith("Batches: 2 of 5.0 commands on average (")
