@@ -216,7 +216,6 @@ def _keys(cells: list[Cell]) -> list[str]:
 
 def _of_strategy(run: StrategiesRun, summary: StrategySummary, file: Path) -> Entry:
     """At its best pool size; right only if it was with every size."""
-    best = [each for each in summary.repeats if each.connections == summary.connections]
     counts = {
         "units oversold": summary.oversold,
         "orders lost": summary.lost,
@@ -232,7 +231,7 @@ def _of_strategy(run: StrategiesRun, summary: StrategySummary, file: Path) -> En
         name=origin.name,
         samples=tuple(
             Sample(each.durable_per_s, each.p50_ms, each.p99_ms, turn=turn)
-            for turn, each in enumerate(best, 1)
+            for turn, each in enumerate(summary.at_best, 1)
         ),
         origins=(origin,),
         wrong=", ".join(f"{count:,} {what}" for what, count in counts.items() if count),

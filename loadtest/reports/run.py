@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from loadtest.intervals import interval_of
+from loadtest.intervals import REPEATS_MIN, interval_of
 from loadtest.reports.page import Plot, Report, Section, Table, audit_sentence
 from loadtest.reports.plots import bars, dots, over_the_run
 from loadtest.results import AuditResult, Run
@@ -72,9 +72,10 @@ def _figures(run: Run) -> Section:
     text, plots = [], []
     if len(rates) > 1:
         found = interval_of(rates)
+        what = "95 % interval of the median" if len(rates) >= REPEATS_MIN else "they had"
         text.append(
             f"Of {len(rates)} runs with the same settings this is the one with the median throughput; "
-            f"95 % interval of the median: {found.low:,.0f} to {found.high:,.0f} durable orders/s."
+            f"{what}: {found.low:,.0f} to {found.high:,.0f} durable orders/s."
         )
         svg = dots({"runs": rates}, "durable orders/s")
         plots.append(Plot("repeats.svg", "Every run a dot, the median a stroke.", svg))

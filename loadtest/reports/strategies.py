@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from loadtest.comparison.comparing import numbers
+from loadtest.intervals import REPEATS_MIN, Interval
 from loadtest.reports.page import Plot, Report, Section, Table
 from loadtest.reports.plots import Series, dots, lines
 from loadtest.results import Strategy
-from loadtest.strategies.report import COLUMNS, StrategiesRun, cells_of
+from loadtest.strategies.report import COLUMNS, StrategiesRun, StrategySummary, cells_of
 from loadtest.strategies.strategies import StrategyRun
 
 
@@ -23,12 +24,7 @@ def report_strategies(run: StrategiesRun) -> Report:
         if each.oversold or each.lost or each.failed
     ]
     at_best: dict[str, list[float]] = {
-        each.strategy: [
-            repeat.durable_per_s
-            for repeat in each.repeats
-            if repeat.connections == each.connections
-        ]
-        for each in run.strategies
+        each.strategy: [repeat.durable_per_s for repeat in each.at_best] for each in run.strategies
     }
     sections = [
         Section(
@@ -50,7 +46,7 @@ def report_strategies(run: StrategiesRun) -> Report:
             f"{best.strategy} sold {best.durable_per_s.median:,.0f} durable orders/s, the most of "
             f"{len(run.strategies)} strategies"
             + (
-                f": {numbers(best.ratio)[0]} times the best row lock."
+                f": {_times(best, best.ratio)}."
                 if best.ratio and best.strategy != "row-lock"
                 else "."
             )
@@ -61,6 +57,15 @@ def report_strategies(run: StrategiesRun) -> Report:
         + ("; see above" if wrong else ": none"),
         failures=wrong,
     )
+
+
+def _times(best: StrategySummary, ratio: Interval) -> str:
+    times, interval = numbers(ratio)
+    count = len(best.at_best)
+    if count >= REPEATS_MIN:
+        return f"{times} times the best row lock {interval}"
+    runs = "one run" if count == 1 else "two runs"
+    return f"{times} times the best row lock in {runs}, too few for an interval"
 
 
 def _by_connections(runs: Sequence[StrategyRun]) -> list[Section]:

@@ -119,7 +119,7 @@ def run_comparison(plan: Plan, flags: SimulateFlags, *, as_json: bool) -> int:
         if as_json:
             print_json(run)
         else:
-            console.print(table_of(run))
+            console.print(table_of(run, console.width))
     errors.print(
         f"written: {plan.directory / RUN_FILE}", style="dim", markup=False, highlight=False
     )

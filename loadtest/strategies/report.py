@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 from rich.table import Table
 
-from loadtest.intervals import Interval, interval_of
+from loadtest.intervals import REPEATS_MIN, Interval, interval_of
 from loadtest.machine import Machine, short_commit
 from loadtest.results import SCHEMA, Kind, Strategy, write_run
 from loadtest.strategies.strategies import ROW_LOCK, StrategyRun
@@ -26,6 +26,10 @@ COLUMNS: Final = (
     "lost",
     "failed",
 )
+
+
+NARROWER: Final = ("accepted/s", "pool", "p50 ms")
+"""Left out, in this order, of a table that does not fit; run.json has them."""
 
 
 class StrategySummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +50,11 @@ class StrategySummary(msgspec.Struct, frozen=True, kw_only=True):
     lost: int
     failed: int
     repeats: list[StrategyRun]
+
+    @property
+    def at_best(self) -> list[StrategyRun]:
+        """The repeats with the pool size that counts."""
+        return [each for each in self.repeats if each.connections == self.connections]
 
 
 class StrategiesRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,22 +115,50 @@ def _median_rate(runs: Sequence[StrategyRun]) -> float:
     return interval_of([run.durable_per_s for run in runs]).median
 
 
-def table_of(run: StrategiesRun) -> Table:
-    """Return the comparison as a table for the terminal."""
+def table_of(run: StrategiesRun, width: int = 120) -> Table:
+    """Return the comparison as a table for the terminal. No figure is ever cut.
+
+    Where it does not fit, an interval takes two lines, and then columns are left out.
+    """
+    rows = [dict(zip(COLUMNS, cells_of(each, "\n"), strict=True)) for each in run.strategies]
+    columns = list(COLUMNS)
+    if _width(columns, rows) > width:
+        rows = [{name: cell.replace(" to ", "\nto ") for name, cell in row.items()} for row in rows]
+    for name in NARROWER:
+        if _width(columns, rows) > width:
+            columns.remove(name)
     table = Table(title="Strategies", title_justify="left", box=None, pad_edge=False)
-    for column in COLUMNS:
-        name = column == "strategy"
-        table.add_column(column, justify="left" if name else "right", no_wrap=name)
-    for each in run.strategies:
-        table.add_row(*cells_of(each, "\n"))
+    if _are_few(run):
+        table.caption = f"Too few repeats for an interval: that takes {REPEATS_MIN}."
+        table.caption_justify = "left"
+    for name in columns:
+        table.add_column(name, justify="left" if name == "strategy" else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(row[name] for name in columns))
     return table
+
+
+def _width(columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> int:
+    """Of the table, with two spaces between its columns."""
+    longest = [
+        max(len(line) for text in (name, *(row[name] for row in rows)) for line in text.split("\n"))
+        for name in columns
+    ]
+    return sum(longest) + 2 * (len(columns) - 1)
+
+
+def _are_few(run: StrategiesRun) -> bool:
+    return min(len(each.at_best) for each in run.strategies) < REPEATS_MIN
 
 
 def write(run: StrategiesRun, directory: Path) -> None:
     """Write run.json and a README.md with the table. Raises ConfigError when it cannot."""
     on = f"{run.machine.line} Server, load generator and engine share the cores."
+    sure = "with their 95 % interval"
+    if _are_few(run):
+        sure = f"without an interval: that takes {REPEATS_MIN}"
     how = (
-        "Medians of the repeats, with their 95 % interval; run.json holds every one. "
+        f"Medians of the repeats, {sure}; run.json holds every one. "
         "The same seeded orders for all; a baseline is stopped after "
         f"{run.config['seconds_max']:g} s. Every baseline was tried with pools of "
         f"{', '.join(map(str, run.config['connections_tried']))} connections in every "
@@ -138,13 +175,14 @@ def write(run: StrategiesRun, directory: Path) -> None:
 
 
 def cells_of(each: StrategySummary, gap: str) -> list[str]:
-    """One row; `gap` stands between a median and its interval."""
+    """One row; `gap` stands between a median and its interval, if there are enough repeats for one."""
+    count = len(each.at_best)
     return [
         each.strategy,
         f"{each.connections:,}" if each.connections else "-",
         f"{each.accepted_per_s:,.0f}",
-        _interval(each.durable_per_s, 0, gap),
-        _interval(each.ratio, 2, gap) if each.ratio else "-",
+        _interval(each.durable_per_s, count, 0, gap),
+        _interval(each.ratio, count, 2, gap) if each.ratio else "-",
         f"{each.p50_ms:,.1f}",
         f"{each.p99_ms:,.1f}",
         f"{each.oversold:,}",
@@ -153,6 +191,6 @@ def cells_of(each: StrategySummary, gap: str) -> list[str]:
     ]
 
 
-def _interval(found: Interval, digits: int, gap: str) -> str:
+def _interval(found: Interval, repeats: int, digits: int, gap: str) -> str:
     median, low, high = (f"{value:,.{digits}f}" for value in msgspec.structs.astuple(found))
-    return median if low == high else f"{median}{gap}({low} to {high})"
+    return median if repeats < REPEATS_MIN else f"{median}{gap}({low} to {high})"

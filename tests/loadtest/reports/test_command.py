@@ -17,6 +17,7 @@ from loadtest.reading import TYPES
 from loadtest.reports.command import BUILDERS, REPORT_FILE, write_report
 from loadtest.results import AuditResult, Repeat, Second
 from tests.architecture.source_tree import ROOT
+from tests.loadtest.published import write_simulated
 from tests.loadtest.reports.results_to_report import comparison, experiment, load_test, written
 from tests.shell import Shell
 
@@ -82,7 +83,7 @@ def test_every_repeat_of_an_experiment_is_a_dot(tmp_path: Path) -> None:
 
 def test_an_experiment_names_its_choice_and_what_cannot_be_told_from_it(tmp_path: Path) -> None:
     page = page_of(tmp_path, experiment())
-    assert "Batch size 1,000 is recommended: 1,000 durable orders/s (900 to 1,100)." in page
+    assert "Batch size 1,000 is recommended: 1,000 (900 to 1,100) durable orders/s." in page
     assert "It cannot be told from: 100." in page
     assert '<tr class="chosen">' in page
 
@@ -247,6 +248,14 @@ def test_a_failed_audit_of_another_repeat_stands_on_top_too(tmp_path: Path) -> N
         r'<div class="banner bad"[^>]*>Repeat 2: the audit FAILED[^<]*order 7 is lost', page
     )
     assert "audit FAILED." in page
+
+
+@pytest.mark.parametrize(
+    ("repeats", "words"), [(2, "they had: "), (3, "95 % interval of the median: ")]
+)
+def test_two_repeats_are_called_what_they_are(tmp_path: Path, repeats: int, words: str) -> None:
+    folder = write_simulated(tmp_path / "run", [100.0, 110.0, 120.0][:repeats])
+    assert words in write_report(folder).read_text(encoding="utf-8")
 
 
 def test_a_finding_too_many_is_counted(tmp_path: Path) -> None:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+from io import StringIO
 from pathlib import Path
 
 import msgspec
 import pytest
 from redis import Redis
+from rich.console import Console
 
 from engine.errors import ConfigError
 from engine.testing.mariadb_server import MariadbServer
+from loadtest.reports.strategies import report_strategies
 from loadtest.results import STRATEGIES, Strategy
-from loadtest.strategies.report import summarise
+from loadtest.strategies.report import cells_of, summarise, table_of, write
 from loadtest.strategies.strategies import (
     CONNECTIONS,
     StrategyRun,
     parse_connections,
     parse_strategies,
 )
+from tests.loadtest.published import strategies
 from tests.shell import Shell
 
 
@@ -75,6 +79,52 @@ def test_the_fastest_pool_size_counts_and_every_run_must_be_right() -> None:
     (summary,) = summarise(runs)
     assert (summary.connections, summary.durable_per_s.median, summary.lost) == (8, 30.0, 1)
     assert len(summary.repeats) == 3
+
+
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_fewer_than_three_repeats_have_no_interval(tmp_path: Path, repeats: int) -> None:
+    run = strategies(
+        {("group-commit", 0): [200.0, 300.0][:repeats], ("row-lock", 4): [10.0, 10.0][:repeats]}
+    )
+    ours = run.strategies[0]
+    assert not any("(" in cell for cell in cells_of(ours, " "))
+    assert table_of(run).caption == "Too few repeats for an interval: that takes 3."
+    write(run, tmp_path)
+    assert "without an interval: that takes 3" in (tmp_path / "README.md").read_text()
+    words = {1: "in one run, too few for an interval", 2: "in two runs, too few for an interval"}
+    assert f"times the best row lock {words[repeats]}." in report_strategies(run).headline
+
+
+def test_three_repeats_have_an_interval_everywhere(tmp_path: Path) -> None:
+    run = strategies({("group-commit", 0): [200.0, 210.0, 190.0], ("row-lock", 4): [10.0] * 3})
+    assert sum("(" in cell for cell in cells_of(run.strategies[0], " ")) == 2
+    assert "20.0 times the best row lock (" in report_strategies(run).headline
+    assert table_of(run).caption is None
+    write(run, tmp_path)
+    assert "with their 95 % interval" in (tmp_path / "README.md").read_text()
+
+
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_no_figure_of_the_table_is_cut(width: int) -> None:
+    run = strategies(
+        {
+            ("group-commit", 0): [103_234.0, 123_456.0, 118_888.0],
+            ("row-lock", 4): [5_000.0, 5_210.0, 5_105.0],
+            ("select-for-update", 64): [4_000.0, 4_210.0, 4_105.0],
+        }
+    )
+    console = Console(width=width, record=True, file=StringIO())
+    console.print(table_of(run, width))
+    text = console.export_text()
+    columns = text.splitlines()[1].split("  ")
+    assert "…" not in text
+    assert ("accepted/s" in text, "pool" in text) == (width > 80, width > 80)
+    assert {"strategy", "durable/s", "x row-lock", "p99 ms", "oversold", "lost", "failed"} <= {
+        each.strip() for each in columns
+    }
+    for each in run.strategies:
+        for cell in (f"{each.durable_per_s.median:,.0f}", f"{each.durable_per_s.high:,.0f})"):
+            assert cell in text
 
 
 def test_a_comparison_prints_a_table_and_leaves_the_server_as_it_was(
