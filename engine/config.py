@@ -207,12 +207,8 @@ def load_settings(
     try:
         settings = msgspec.convert(tree, Settings)
     except msgspec.ValidationError as error:
-        where = str(error)
-        key = _name_key(where).split("[")[0]
-        shown = key in merged and key not in SECRET_KEYS and not key.startswith("auth.")
-        got = f"; got {merged[key]!r}" if shown else ""
-        what = where.split(" - at ")[0]
-        raise ConfigError(f"setting {key}: {what}{_allowed(key)}{got}") from None
+        key = _name_key(str(error)).split("[")[0]
+        raise ConfigError(_what_is_wrong(key, error, merged)) from None
     auth = check_secrets(settings.auth)
     return _check_relations(msgspec.structs.replace(settings, auth=auth))
 
@@ -304,6 +300,13 @@ def _check_gate(gate: GateSettings) -> None:
         )
 
 
+def _what_is_wrong(key: str, error: Exception, values: Mapping[str, object]) -> str:
+    """In the same words wherever it was said; what may be a secret is not repeated."""
+    shown = key in values and key not in SECRET_KEYS and not key.startswith("auth.")
+    got = f"; got {values[key]!r}" if shown else ""
+    return f"setting {key}: {str(error).split(' - at ')[0]}{_allowed(key)}{got}"
+
+
 def _allowed(key: str) -> str:
     """The values a setting may have, where they can be listed."""
     section = known_keys().get(key)
@@ -354,7 +357,8 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, object]:
             value = _split(text) if typing.get_origin(field.type) is tuple else text
             found[key] = msgspec.convert(value, field.type, strict=False)
         except (msgspec.ValidationError, msgspec.DecodeError) as error:
-            raise ConfigError(f"environment variable {variable}: {error}") from None
+            what = _what_is_wrong(key, error, {key: text})
+            raise ConfigError(f"environment variable {variable}: {what}") from None
     return found
 
 

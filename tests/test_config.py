@@ -181,6 +181,16 @@ def test_what_is_wrong_is_named(tmp_path: Path, lines: list[str], message: str) 
     ("variable", "text", "message"),
     [
         ("SECKILL_BATCH__SIZE_MAX", "many", "environment variable SECKILL_BATCH__SIZE_MAX: "),
+        (
+            "SECKILL_BATCH__SIZE_MAX",
+            "5k",
+            "setting batch.size_max: Expected `int`, got `str`; got '5k'",
+        ),
+        (
+            "SECKILL_STORE__DURABILITY",
+            "strickt",
+            "Invalid enum value 'strickt'; allowed: strict, relaxed; got 'strickt'",
+        ),
         ("SECKILL_BATCH__SIZEMAX", "1", "did you mean batch.size_max?"),
         ("SECKILL_BATCHES__SIZE", "1", "(from the environment variable SECKILL_BATCHES__SIZE)"),
     ],
@@ -189,6 +199,20 @@ def test_a_wrong_environment_variable_is_named(variable: str, text: str, message
     with pytest.raises(ConfigError) as caught:
         load_settings(None, None, {variable: text})
     assert message in str(caught.value)
+
+
+def test_file_and_environment_are_refused_in_the_same_words(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as of_file:
+        load_settings(write(tmp_path, "[store]", "durability = 'strickt'"), None, {})
+    with pytest.raises(ConfigError) as of_environment:
+        load_settings(None, None, {"SECKILL_STORE__DURABILITY": "strickt"})
+    assert str(of_environment.value).endswith(f": {of_file.value}")
+
+
+def test_a_wrong_secret_in_the_environment_is_not_repeated() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(None, None, {"SECKILL_CLUSTER__SERVERS": "[hidden"})
+    assert "hidden" not in str(caught.value)
 
 
 def test_a_missing_file_is_named_with_its_whole_path(
