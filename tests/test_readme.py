@@ -93,8 +93,9 @@ def console_steps(body: str) -> list[Step]:
 
 
 def shape(line: str) -> str:
-    """A line without what differs from run to run: numbers, widths, generated ids."""
-    return " ".join(NUMBER.sub("0", re.sub(r"'[0-9a-f]{32}'", "'...'", line)).split())
+    """A line without what differs from run to run: numbers, widths, generated ids, a mark of the best."""
+    words = NUMBER.sub("0", re.sub(r"'[0-9a-f]{32}'", "'...'", line)).split()
+    return " ".join(word for word in words if word != "*")
 
 
 def missing_line(sample: str, output: str) -> str | None:

@@ -52,7 +52,7 @@ def first_rate(run: TuneRun, chosen: Recommendation) -> str:
 
 
 def _repeats(cells: Sequence[CellSummary], label: str) -> int:
-    """Of a setting at every concurrency; of the many that older files do not name, enough."""
+    """The fewest that a setting has at any concurrency."""
     counts = [len(each.repeats) for each in cells if each.cell.label == label]
     return min(counts, default=REPEATS_MIN)
 
