@@ -147,6 +147,7 @@ def test_init_counts_one_partition_as_one(shell: Shell) -> None:
     name = shell.write("two.toml", '[store]\nurl = "sqlite:shop.db"\npartitions = 2\n')
     assert shell.run("init", "--config", name) == 2
     assert "was initialised with 1 partition and the settings say 2" in shell.err
+    assert "take another database, or set store.partitions = 1\n" in shell.err
 
 
 def test_one_of_two_databases_is_no_store(

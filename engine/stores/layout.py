@@ -29,7 +29,8 @@ def check_layout(stored: Layout, wanted: Layout, place: str) -> None:
         raise SchemaMismatch(
             f"{place} was initialised with {count_partitions(stored.partitions)} and the settings say "
             f"{wanted.partitions}; the number cannot change, because it decides where each "
-            "aggregate lives"
+            "aggregate lives: take another database, or set store.partitions = "
+            f"{stored.partitions}"
         )
     if stored.tables != wanted.tables:
         raise SchemaMismatch(
