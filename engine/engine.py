@@ -145,7 +145,8 @@ class Engine:
         """Reserve a list of orders and return one outcome each, in their order.
 
         Orders of one SKU are served in list order; each succeeds or fails alone. Raises
-        InvalidCommand, Overloaded and EngineClosed for the whole list: then nothing happened.
+        InvalidCommand, Overloaded and, while it closes, EngineClosed for the whole list: then
+        nothing happened.
         """
         outcomes = await self.execute_many(orders, timeout_ms=timeout_ms)
         return [each[0] if type(each) is tuple else each for each in outcomes]  # type: ignore[misc]

@@ -92,7 +92,7 @@ class CommandBus:
         aggregate_id = command.aggregate_id
         seconds = self._deadline_seconds if timeout_ms is None else self._seconds(timeout_ms)
         partition = self._partitions[partition_of(aggregate_id, len(self._partitions))]
-        self._check_room(partition, 1)
+        self._check_home(partition)
         now = self._clock.monotonic()
         future: asyncio.Future[list[Outcome]] = self._loop.create_future()
         request = Request((command,), future, now, now + seconds)
@@ -105,21 +105,23 @@ class CommandBus:
         """Execute a list of commands and return one outcome each, in their order.
 
         Commands of one aggregate are decided in list order; each succeeds or fails alone, and an
-        error that `execute` would have raised stands in the list instead. Raises InvalidCommand
-        (naming the index), Overloaded and EngineClosed for the whole list: then none was queued.
+        error that `execute` would have raised stands in the list instead, such as that of a
+        partition that takes no commands. Raises InvalidCommand (naming the index), Overloaded and,
+        of an engine that closes, EngineClosed for the whole list: then none was queued.
         Cancelling the call takes back what is still queued; what is in flight is executed.
         """
         groups = self._group(commands)
         seconds = self._deadline_seconds if timeout_ms is None else self._seconds(timeout_ms)
-        homes = self._admit_groups(groups)
+        homes, outcomes = self._admit_groups(groups)
         now = self._clock.monotonic()
         requests: dict[StreamKey, Request] = {}
-        for stream, group in groups.items():
+        for stream, home in homes.items():
             future: asyncio.Future[list[Outcome]] = self._loop.create_future()
-            request = requests[stream] = Request(group, future, now, now + seconds)
-            homes[stream].submit(self._registry.types[stream[0]], stream, request)
+            request = requests[stream] = Request(groups[stream], future, now, now + seconds)
+            home.submit(self._registry.types[stream[0]], stream, request)
         try:
-            outcomes = {stream: await each.future for stream, each in requests.items()}
+            for stream, each in requests.items():
+                outcomes[stream] = await each.future
         except asyncio.CancelledError:
             for request in requests.values():
                 request.future.cancel()
@@ -142,7 +144,7 @@ class CommandBus:
         question.check()
         seconds = self._deadline_seconds if timeout_ms is None else self._seconds(timeout_ms)
         partition = self._partitions[partition_of(aggregate_id, len(self._partitions))]
-        self._check_room(partition, 1)
+        self._check_home(partition)
         now = self._clock.monotonic()
         future: asyncio.Future[list[Outcome]] = self._loop.create_future()
         request = Request((question,), future, now, now + seconds)
@@ -185,24 +187,41 @@ class CommandBus:
             group.append(command)
         return groups
 
-    def _admit_groups(self, groups: dict[StreamKey, list[Command]]) -> dict[StreamKey, Home]:
-        """Admit all of a list or nothing of it."""
-        counts: dict[int, int] = {}
-        homes: dict[StreamKey, Home] = {}
-        for stream, group in groups.items():
-            number = partition_of(stream[1], len(self._partitions))
-            counts[number] = counts.get(number, 0) + len(group)
-            homes[stream] = self._partitions[number]
-        for number, count in counts.items():
-            self._check_room(self._partitions[number], count)
-        return homes
+    def _admit_groups(
+        self, groups: dict[StreamKey, list[Command]]
+    ) -> tuple[dict[StreamKey, Home], dict[StreamKey, list[Outcome]]]:
+        """Admit all of a list or nothing of it, beside what goes to a partition that is stopped.
 
-    def _check_room(self, partition: Home, count: int) -> None:
+        Returns where the admitted ones go, and the outcomes of the others.
+        """
+        self._check_open()
+        counts: dict[Home, int] = {}
+        homes: dict[StreamKey, Home] = {}
+        outcomes: dict[StreamKey, list[Outcome]] = {}
+        for stream, group in groups.items():
+            home = self._partitions[partition_of(stream[1], len(self._partitions))]
+            stopped = home.stopped
+            if stopped is not None:
+                outcomes[stream] = [type(stopped)(str(stopped)) for _ in group]
+                continue
+            counts[home] = counts.get(home, 0) + len(group)
+            homes[stream] = home
+        for home, count in counts.items():
+            self._check_room(home, count)
+        return homes, outcomes
+
+    def _check_open(self) -> None:
         if self._closed:
             raise EngineClosed("the engine is closing; the command was not executed")
+
+    def _check_home(self, partition: Home) -> None:
+        self._check_open()
         stopped = partition.stopped
         if stopped is not None:
             raise type(stopped)(str(stopped))
+        self._check_room(partition, 1)
+
+    def _check_room(self, partition: Home, count: int) -> None:
         if partition.queue_depth + count > self._depth_max:
             self._counters.overloaded += count
             raise Overloaded(partition.queue_depth, self._depth_max, RETRY_AFTER_SECONDS)

@@ -7,10 +7,12 @@ import asyncio
 import pytest
 
 from engine.cqrs.messages import Command
+from engine.cqrs.partitioning import partition_of
+from engine.errors import EngineClosed, Overloaded, PartitionLost, SeckillError
 from engine.stores.memory import MemoryStore
 from engine.testing.faulty_store import FaultyStore
 from engine.testing.virtual_clock import VirtualClock, settle
-from tests.cqrs.bank_account import Deposit, Increment, Incremented
+from tests.cqrs.bank_account import Deposit, Deposited, Increment, Incremented
 from tests.cqrs.test_command_side import running
 
 LIST: list[Command] = [
@@ -77,3 +79,46 @@ async def test_a_list_that_one_caller_gives_up_does_not_take_others_with_it() ->
         assert await staying == (Incremented("6"),)
     versions = {each.aggregate_id: each.version for each in await store.read_streams()}
     assert versions == {"c": 2}
+
+
+LOST, KEPT = partition_of("c", 3), partition_of("e", 3)
+
+
+@pytest.mark.parametrize("reason", [PartitionLost("gone"), EngineClosed("it broke")])
+async def test_a_partition_that_is_stopped_refuses_its_own_commands_of_a_list(
+    reason: SeckillError,
+) -> None:
+    assert LOST != KEPT
+    async with running(MemoryStore(3)) as side:
+        side._partitions[LOST].stopped = reason
+        outcomes = await side.bus.execute_many([Increment("1", "c"), Deposit("2", "e", 5)])
+        assert isinstance(outcomes[0], type(reason))
+        assert str(outcomes[0]) == str(reason)
+        assert outcomes[1] == (Deposited("2", 5),)
+        # Each caller has an error of its own: a traceback is written into it.
+        alone = await side.bus.execute_many([Increment("4", "c"), Increment("5", "c")])
+        assert [type(each) for each in alone] == [type(reason)] * 2
+        assert alone[0] is not alone[1]
+        assert alone[0] is not reason
+
+
+async def test_a_queue_that_is_full_refuses_the_whole_list_beside_a_stopped_partition() -> None:
+    store = FaultyStore(MemoryStore(3), ["hang"])
+    async with running(store, queue__depth_max=2, batch__size_max=1) as side:
+        tasks = []
+        for n in range(3):
+            tasks.append(asyncio.create_task(side.bus.execute(Deposit(f"{n}", "e", 5))))
+            await settle()
+        side._partitions[LOST].stopped = PartitionLost("gone")
+        with pytest.raises(Overloaded):
+            await side.bus.execute_many([Increment("8", "c"), Deposit("9", "e", 5)])
+        store.released.set()
+        await asyncio.gather(*tasks)
+
+
+async def test_an_engine_that_closes_refuses_the_whole_list() -> None:
+    async with running(MemoryStore(3)) as side:
+        side._partitions[LOST].stopped = PartitionLost("gone")
+        side.bus.close()
+        with pytest.raises(EngineClosed):
+            await side.bus.execute_many(LIST)
