@@ -72,7 +72,7 @@ async def assemble_alone(parts: Parts, store: EventStore) -> Engine:
         query_side.start_projection(projection)
     if parts.kept.managers:
         query_side.start_manager(CHECKOUT, command_side.bus.execute, parts.places[ORDERS])
-        _give_back_holds(parts, command_side.bus)
+        _give_back_holds(parts, command_side.bus, store.partitions)
     return Engine(store, command_side, _queries(parts, store), settings, clock)
 
 
@@ -109,15 +109,15 @@ async def assemble_node(parts: Parts, reader: EventReader, store: EventStore | N
             *(node, settings, registry, store, parts.feed, _inline(parts), counts, follow),
             *(query_side.leave, clock),
         )
-        _record_refusals(parts, counts, gateway.bus)
         owners = node.owners
         assert owners is not None
+
+        def is_mine(sku: str) -> bool:
+            return partition_of(sku, reader.partitions) in owners.owned
+
+        _record_refusals(parts, counts, gateway.bus, is_mine)
         if parts.kept.managers:
-            _give_back_holds(
-                parts,
-                gateway.bus,
-                lambda sku: partition_of(sku, reader.partitions) in owners.owned,
-            )
+            _give_back_holds(parts, gateway.bus, reader.partitions, is_mine)
     opened.push_async_callback(query_side.close)
     await node.start()
     await _until_served(gateway, settings.cluster, clock)
@@ -149,13 +149,19 @@ def _queries(parts: Parts, reader: EventReader) -> Queries:
     return Queries(reader, parts.query_side, by_name)
 
 
-def _record_refusals(parts: Parts, counts: RefusalCounts, bus: CommandBus) -> None:
+def _record_refusals(
+    parts: Parts,
+    counts: RefusalCounts,
+    bus: CommandBus,
+    is_mine: Callable[[str], bool] = lambda _: False,
+) -> None:
     kept = parts.kept
     if kept.sales == "off" or not kept.refusals_every_seconds:
         return
     at_once = min(COMMANDS_AT_ONCE, parts.settings.queue.depth_max)
     recorder = RefusalRecorder(
-        counts, bus.execute_many, kept.refusals_every_seconds, parts.clock, at_once
+        *(counts, bus.execute_many, kept.refusals_every_seconds, parts.clock, at_once),
+        is_mine,
     )
     # Once it runs no more, and while commands are still taken.
     parts.opened.push_async_callback(recorder.close)
@@ -163,10 +169,15 @@ def _record_refusals(parts: Parts, counts: RefusalCounts, bus: CommandBus) -> No
 
 
 def _give_back_holds(
-    parts: Parts, bus: CommandBus, is_mine: Callable[[str], bool] = lambda _: True
+    parts: Parts,
+    bus: CommandBus,
+    partitions: int,
+    is_mine: Callable[[str], bool] = lambda _: True,
 ) -> None:
     at_once = min(HOLDS_AT_ONCE, parts.settings.queue.depth_max)
     # What is due in one database does not wait for another that is down.
     for number, views in enumerate(by_database(parts.places[ORDERS])):
-        expiry = HoldExpiry(views, bus.execute_many, parts.clock, at_once, is_mine)
+        expiry = HoldExpiry(
+            *(views, bus.execute_many, parts.clock, at_once, is_mine, partitions),
+        )
         parts.query_side.start(expiry.run(), f"hold-expiry-{number}")

@@ -8,6 +8,7 @@ was set, a second one of these or one that starts anew can only be late or be re
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,9 +17,10 @@ from typing import Final
 from engine.clock import Clock
 from engine.cqrs.event_store import Value
 from engine.cqrs.messages import Command, Outcome, Rejected
+from engine.cqrs.partitioning import partition_of
 from engine.cqrs.process_manager import NAMESPACE
 from engine.cqrs.query_side.read_model import ReadStore, Select
-from engine.errors import DeadlineExceeded, Overloaded, SeckillError
+from engine.errors import SEND_AGAIN, Overloaded, PartitionLost, SeckillError
 from engine.inventory.commands import Release
 from engine.inventory.order_messages import CancelOrder
 from engine.inventory.stock import SECOND_US
@@ -29,8 +31,12 @@ LOOK_SECONDS: Final = 0.5
 """How often it looks: a hold is given back about that long after its time, plus the lag."""
 
 HOLDS_AT_ONCE: Final = 2_000
-BUSY: Final = (Overloaded, DeadlineExceeded)
-"""Errors that say nothing about the holds themselves: the rest of the look can wait."""
+BUSY: Final = (*SEND_AGAIN, PartitionLost)
+"""Errors that say nothing about the holds themselves: their partition takes no commands now."""
+
+LEFT_ALONE_SECONDS: Final = 5.0
+"""For so long nothing is sent to a partition that was busy; then it is tried beside the looks, which
+would else wait for its deadline anew each time."""
 
 ORDER_IS_OVER: Final = frozenset({"ended", "unknown_order"})
 
@@ -47,12 +53,17 @@ class HoldExpiry:
         clock: Clock,
         at_once: int = HOLDS_AT_ONCE,
         is_mine: Callable[[str], bool] = lambda _: True,
+        partitions: int = 1,
     ) -> None:
         """`at_once` is how many commands one list may have; the engine's queue must take them.
 
-        Holds of SKUs that are not `is_mine` are left to others.
+        Holds of SKUs that are not `is_mine` are left to others. `partitions` is how many there are.
         """
         self._is_mine = is_mine
+        self._partitions = partitions
+        self._busy: dict[int, SeckillError] = {}
+        self._try_at: dict[int, float] = {}
+        self._trying: dict[int, asyncio.Task[list[Outcome]]] = {}
         self._views = views
         self._execute_many = execute_many
         self._clock = clock
@@ -60,24 +71,36 @@ class HoldExpiry:
         self._complaint = ""
 
     async def run(self) -> None:
-        while True:
-            given_back = 0
-            try:
-                given_back = await self.give_back_due()
-                self._complaint = ""
-            except SeckillError as error:
-                self._complain(error)
-            # After a full page the next one is due as soon as the projection has seen this one.
-            await self._clock.sleep(
-                LOOK_SECONDS if given_back < self._at_once else LOOK_SECONDS / 10
-            )
+        try:
+            while True:
+                given_back = await self._look()
+                # After a full page the next one is due as soon as the projection has seen this one.
+                await self._clock.sleep(
+                    LOOK_SECONDS if given_back < self._at_once else LOOK_SECONDS / 10
+                )
+        finally:
+            for task in self._trying.values():
+                task.cancel()
+
+    async def _look(self) -> int:
+        try:
+            given_back = await self.give_back_due()
+        except SeckillError as error:
+            self._complain(error)
+            return 0
+        if not self._busy:
+            self._complaint = ""
+        return given_back
 
     async def give_back_due(self) -> int:
         """Look once; return how many holds and orders were ended. Raises StoreUnavailable.
 
         A page full of holds that cannot be given back, of a SKU that is halted say, hides those
-        behind it; the look goes on behind them.
+        behind it; the look goes on behind them. What waits in a partition that is busy is due again.
         """
+        # A full queue told so at once, and has room a moment later.
+        for number in [each for each, why in self._busy.items() if isinstance(why, Overloaded)]:
+            del self._busy[number]
         now_us = self._clock.wall_us()
         given_back = stuck = 0
         while True:
@@ -98,7 +121,7 @@ class HoldExpiry:
             left = failed + len(due) - len(mine)
             if not left or len(due) < self._at_once:
                 return given_back
-            if any(isinstance(each, BUSY) for each in outcomes):
+            if len(self._busy) == self._partitions or _is_overloaded(outcomes):
                 return given_back
             stuck += left
 
@@ -131,16 +154,39 @@ class HoldExpiry:
 
     async def _send(self, commands: Sequence[Command]) -> list[Outcome]:
         """Send commands. What fails is found due again, and keeps nothing else from being sent."""
-        if not commands:
-            return []
+        places = [partition_of(each.aggregate_id, self._partitions) for each in commands]
+        lists: dict[int, list[Command]] = {}
+        for number, command in zip(places, commands, strict=True):
+            lists.setdefault(number, []).append(command)
+        sent = await asyncio.gather(*(self._send_to(*each) for each in lists.items()))
+        outcomes = {number: iter(each) for number, each in zip(lists, sent, strict=True)}
+        return [next(outcomes[number]) for number in places]
+
+    async def _send_to(self, number: int, commands: Sequence[Command]) -> list[Outcome]:
+        """Send commands to one partition; one that is busy is not waited for."""
+        busy = self._busy.get(number)
+        if busy is None:
+            return await self._try(number, commands)
+        if number not in self._trying and self._clock.monotonic() >= self._try_at[number]:
+            task = asyncio.create_task(self._try(number, commands), name=f"holds-of-{number}")
+            self._trying[number] = task
+            task.add_done_callback(lambda _: self._trying.pop(number))
+        return [busy] * len(commands)
+
+    async def _try(self, number: int, commands: Sequence[Command]) -> list[Outcome]:
         try:
             outcomes = await self._execute_many(commands)
         except SeckillError as error:
             outcomes = [error] * len(commands)
-        for each in outcomes:
-            if isinstance(each, SeckillError):
-                self._complain(each)
-                break
+        failed = [each for each in outcomes if isinstance(each, SeckillError)]
+        if failed:
+            self._complain(failed[0])
+        busy = next((each for each in failed if isinstance(each, BUSY)), None)
+        if busy is None:
+            self._busy.pop(number, None)
+        else:
+            self._busy[number] = busy
+            self._try_at[number] = self._clock.monotonic() + LEFT_ALONE_SECONDS
         return outcomes
 
     def _complain(self, error: SeckillError) -> None:
@@ -148,6 +194,11 @@ class HoldExpiry:
         if str(error) != self._complaint:
             self._complaint = str(error)
             logger.warning("due holds wait: %s", error)
+
+
+def _is_overloaded(outcomes: Sequence[Outcome]) -> bool:
+    """Whether the queues are full: the rest of the look can wait."""
+    return any(isinstance(each, Overloaded) for each in outcomes)
 
 
 def _release(row: dict[str, Value], attempt: int) -> Release:

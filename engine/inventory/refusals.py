@@ -20,6 +20,7 @@ from engine.errors import (
     SEND_AGAIN,
     EngineClosed,
     Overloaded,
+    PartitionLost,
     SeckillError,
 )
 from engine.inventory.commands import CountRefusals, Reserve, ReserveLine
@@ -46,8 +47,14 @@ class RefusalRecorder:
         every_seconds: float,
         clock: Clock,
         at_once: int = COMMANDS_AT_ONCE,
+        is_mine: Callable[[str], bool] = lambda _: False,
     ) -> None:
-        """`at_once`: commands in one list, which may be no longer than the queue."""
+        """`at_once`: commands in one list, which may be no longer than the queue.
+
+        A SKU whose partition is refused as lost, and that `is_mine` all the same, is only not
+        reached now.
+        """
+        self._is_mine = is_mine
         self._at_once = at_once
         self._counts = counts
         self._execute_many = execute_many
@@ -63,6 +70,8 @@ class RefusalRecorder:
             except EngineClosed as error:
                 logger.info("refusals are recorded no more: %s", error)
                 return
+            except SeckillError as error:
+                logger.warning("refusals wait: %s", error)
 
     async def record(self) -> bool:
         """Write the counts down; false when some wait for another try, and newer ones behind them.
@@ -85,15 +94,22 @@ class RefusalRecorder:
             waiting = [
                 command
                 for command, outcome in zip(sent, outcomes, strict=True)
-                if isinstance(outcome, SEND_AGAIN)
+                if self._is_to_wait(command, outcome)
             ]
             self._pending[: len(sent)] = waiting
-            for outcome in outcomes:
-                if isinstance(outcome, SeckillError):
-                    logger.warning("refusals are not recorded now: %s", outcome)
+            # One line for each reason, not for each SKU.
+            for reason in sorted(
+                {str(each) for each in outcomes if isinstance(each, SeckillError)}
+            ):
+                logger.warning("refusals are not recorded now: %s", reason)
             if waiting:
                 return False
         return True
+
+    def _is_to_wait(self, command: CountRefusals, outcome: Outcome) -> bool:
+        if isinstance(outcome, PartitionLost):
+            return self._is_mine(command.aggregate_id)
+        return isinstance(outcome, SEND_AGAIN)
 
     async def close(self) -> None:
         """Write what was counted by now, as far as a few tries go."""

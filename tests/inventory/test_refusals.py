@@ -23,6 +23,7 @@ from engine.errors import (
     Overloaded,
     PartitionLost,
     SchemaMismatch,
+    StoreLocked,
     StoreUnavailable,
 )
 from engine.inventory.audit import audit
@@ -46,7 +47,7 @@ from engine.inventory.stock import STOCK
 from engine.queries import SalesRow
 from engine.runtime import initialise_store, open_engine, open_queries
 from engine.testing.given_when_then import given
-from engine.testing.virtual_clock import VirtualClock
+from engine.testing.virtual_clock import VirtualClock, settle
 from tests.inventory.proving import findings, prove, red
 from tests.inventory.sales import Books
 
@@ -107,7 +108,7 @@ class Answers:
         outcomes: list[Outcome] = []
         for each in commands:
             answer = self.script.pop(0) if self.script else (RefusalsCounted(each.id),)
-            if isinstance(answer, Overloaded | EngineClosed):
+            if isinstance(answer, Overloaded | EngineClosed | StoreLocked):
                 raise answer
             outcomes.append(answer)  # type: ignore[arg-type]
         return outcomes
@@ -117,9 +118,11 @@ def refuse(counts: RefusalCounts, sku: str, reason: str = "sold_out") -> None:
     counts.add((STOCK.name, sku), {"c": (Reserve("c", sku, "ann"), Rejected(reason))})
 
 
-def recorder(answers: Answers, at_once: int = 100) -> tuple[RefusalCounts, RefusalRecorder]:
+def recorder(
+    answers: Answers, at_once: int = 100, own: Sequence[str] = ()
+) -> tuple[RefusalCounts, RefusalRecorder]:
     counts = RefusalCounts(COUNTED_COMMANDS, COUNTED_REASONS, 100)
-    return counts, RefusalRecorder(counts, answers, 1.0, VirtualClock(), at_once)
+    return counts, RefusalRecorder(counts, answers, 1.0, VirtualClock(), at_once, own.__contains__)
 
 
 @pytest.mark.parametrize(
@@ -179,6 +182,39 @@ async def test_a_partition_that_is_lost_keeps_no_other_from_being_recorded() -> 
     refuse(counts, SKU)
     await recording.close()
     assert len(answers.sent) == 3
+
+
+async def test_what_is_not_reached_while_it_is_owned_here_is_recorded_once_it_is() -> None:
+    answers = Answers(*[PartitionLost("nobody owns it now")] * 2)
+    counts, recording = recorder(answers, own=[SKU])
+    refuse(counts, SKU)
+    refuse(counts, "LOST")
+    assert not await recording.record()
+    refuse(counts, SKU)
+    assert await recording.record()
+    assert await recording.record()
+    assert [[each.aggregate_id for each in sent] for sent in answers.sent] == [
+        [SKU, "LOST"],
+        [SKU],
+        [SKU],
+    ]
+    assert answers.sent[1][0] == answers.sent[0][0]
+
+
+async def test_nothing_ends_it_while_the_engine_is_open() -> None:
+    answers = Answers(StoreLocked("whatever it is"))
+    counts, recording = recorder(answers)
+    refuse(counts, SKU)
+    clock = recording._clock
+    assert isinstance(clock, VirtualClock)
+    running = asyncio.create_task(recording.run())
+    for _ in range(3):
+        await settle()
+        clock.advance(1)
+    await settle()
+    assert not running.done()
+    assert answers.sent[0] == answers.sent[1]
+    running.cancel()
 
 
 async def test_it_ends_when_the_engine_closes() -> None:
