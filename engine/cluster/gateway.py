@@ -68,10 +68,12 @@ class Gateway:
         # Of one life of this process: what is said to an earlier one is not heard.
         self.inbox = broker.subject("replies", uuid.uuid4().hex)
         cluster = settings.cluster
+        self._told = Counters()
         self.lanes = [
             Lane(
                 *(number, broker, wire, self.inbox, cluster.message_commands_max),
                 *(cluster.message_delay_ms_max / 1_000, count(number, partitions).__next__, clock),
+                self._told,
             )
             for number in range(partitions)
         ]
@@ -80,10 +82,9 @@ class Gateway:
         self._heartbeat_seconds = cluster.heartbeat_ms / 1_000
         self._patience = cluster.dead_after_ms / 1_000
         self._served_at = [-math.inf] * partitions
-        self._counters = Counters()
         self._totals = Totals(members)
         self.bus = CommandBus(
-            *(registry, self.lanes, queue.depth_max, queue.deadline_ms, clock, self._counters)
+            *(registry, self.lanes, queue.depth_max, queue.deadline_ms, clock, self._told)
         )
 
     async def start(self) -> None:
@@ -159,7 +160,7 @@ class Gateway:
             return self.own_statistics()
         # What was published waits at its owner, if there is one.
         unpublished = sum(each.queue_depth - each.unanswered for each in self.lanes)
-        found = self._totals.sum(unpublished, self._counters.overloaded)
+        found = self._totals.sum(unpublished, self._told)
         depth = max(found.queue_depth, sum(each.queue_depth for each in self.lanes))
         return msgspec.structs.replace(found, queue_depth=depth)
 

@@ -18,6 +18,7 @@ from engine.cqrs.aggregate import AggregateType
 from engine.cqrs.command_side.alarm import Alarm
 from engine.cqrs.command_side.expiry import expire_in_flight, expire_queued, next_deadline
 from engine.cqrs.command_side.mailbox import Fifo, Request, Slice
+from engine.cqrs.command_side.statistics import Counters
 from engine.cqrs.messages import Command, Outcome, Rejected
 from engine.errors import (
     BrokerUnavailable,
@@ -85,6 +86,7 @@ class Lane:
         delay_seconds: float,
         next_number: Callable[[], int],
         clock: Clock,
+        told: Counters,
     ) -> None:
         self._partition = number
         self._broker = broker
@@ -94,6 +96,7 @@ class Lane:
         self._delay = delay_seconds
         self._next_number = next_number
         self._clock = clock
+        self._told = told
         self._loop = asyncio.get_running_loop()
         self._queue = Fifo()
         self._deadline = Alarm(clock, self._expire)
@@ -247,7 +250,8 @@ class Lane:
         return True
 
     def _answer(self, sent: Sent, outcomes: list[Outcome]) -> None:
-        if not ANSWERS.issuperset(map(type, outcomes)):
+        has_errors = not ANSWERS.issuperset(map(type, outcomes))
+        if has_errors:
             commands = (
                 each
                 for request, start, stop in sent.slices
@@ -261,6 +265,8 @@ class Lane:
         first = 0
         for request, start, stop in sent.slices:
             last = first + stop - start
+            if has_errors and not request.future.done():
+                self._told.count_told(outcomes[first:last])
             request.answer(start, outcomes[first:last])
             first = last
 
@@ -285,8 +291,8 @@ class Lane:
     def _expire(self) -> None:
         """Answer whoever waited too long: what was published may be done by now, or done yet."""
         now = self._clock.monotonic()
-        expire_in_flight(self.messages.values(), now)
-        expire_queued(self._queue, now)
+        self._told.unknown += expire_in_flight(self.messages.values(), now)
+        self._told.expired += expire_queued(self._queue, now)
         self._queue.drop_finished()
         for sent in [each for each in self.messages.values() if not each.is_wanted]:
             self._take(sent.number)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from engine.cluster.membership import Members
 from engine.cqrs.command_side.batch import BatchLimits
 from engine.cqrs.command_side.statistics import Counters, Statistics
+
+TOLD_HERE: Final = ("overloaded", "expired", "unknown", "unserved")
 
 
 class Totals:
@@ -23,8 +25,12 @@ class Totals:
         self._of_boot: dict[tuple[str, str], Statistics] = {}
         self._gone = Counters().snapshot(0, 0, 0)
 
-    def sum(self, queue_depth: int, overloaded: int) -> Statistics:
-        """Everything; `queue_depth` commands wait here, and `overloaded` were refused here."""
+    def sum(self, queue_depth: int, told: Counters) -> Statistics:
+        """Everything; `queue_depth` commands wait here.
+
+        What was `told` here counts for what it says: an engine counts the same commands when they
+        expire in its own queue, and who is told nothing by it is told here.
+        """
         seen = self._members.all_seen()
         for each in seen:
             if each.statistics is not None:
@@ -32,11 +38,13 @@ class Totals:
         for boot in self._of_boot.keys() - {(each.node, each.boot) for each in seen}:
             self._gone = _sum([self._gone, _only_counts(self._of_boot.pop(boot))])
         live = {(each.node, each.boot) for each in self._members.live()}
-        own = msgspec.structs.replace(Counters().snapshot(queue_depth, 0, 0), overloaded=overloaded)
         shown = (
             each if boot in live else _only_counts(each) for boot, each in self._of_boot.items()
         )
-        return _sum([own, self._gone, *shown])
+        return msgspec.structs.replace(
+            _sum([Counters().snapshot(queue_depth, 0, 0), self._gone, *shown]),
+            **{name: getattr(told, name) for name in TOLD_HERE},
+        )
 
 
 def _only_counts(statistics: Statistics) -> Statistics:

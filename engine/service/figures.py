@@ -42,6 +42,8 @@ class Point(msgspec.Struct, frozen=True):
     accepted: int
     refused: dict[str, int]
     overloaded: int
+    expired: int
+    unserved: int
     unknown: int
     latency_ms: Latency | None
     batches: int
@@ -83,6 +85,8 @@ def make_point(
         accepted=accepted,
         refused=refused,
         overloaded=now.overloaded - before.overloaded,
+        expired=now.expired - before.expired,
+        unserved=now.unserved - before.unserved,
         unknown=now.unknown - before.unknown,
         latency_ms=_latency(_more(now.latencies_us, before.latencies_us)),
         batches=batches,
@@ -97,7 +101,8 @@ def make_point(
 
 def is_quiet(point: Point) -> bool:
     """Nothing happened in it."""
-    return not (point.batches or point.overloaded or point.unknown or point.skus)
+    told = point.overloaded or point.expired or point.unserved or point.unknown
+    return not (point.batches or told or point.skus)
 
 
 def quantile(bounds: Mapping[int, int], q: float) -> int:

@@ -62,6 +62,7 @@ class ServiceCollector(Collector):
             "overloaded": now.overloaded,
             "expired": now.expired,
             "unknown": now.unknown,
+            "unserved": now.unserved,
         }
         yield _counter("seckill_commands", "Commands by outcome", "outcome", outcomes)
         yield _counter("seckill_refusals", "Commands refused, by reason", "reason", now.rejected)

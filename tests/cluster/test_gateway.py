@@ -77,6 +77,7 @@ async def test_a_partition_without_an_owner_refuses_its_own_commands_after_the_p
         await found.go_on(DEAD_AFTER_SECONDS + 3 * HEARTBEAT_SECONDS)
         refused = await found.ask("gateway", Deposit("1", account_in(lost), 5))
         assert isinstance(refused, PartitionLost)
+        assert found.gateway("gateway").statistics().unserved == 1
         assert f"nobody owns partition {lost}" in str(refused)
         assert await found.ask("gateway", Deposit("2", account_in(kept), 5)) == (Deposited("2", 5),)
         assert [each.partition for each in found.gateway("gateway").served()] == [kept]
@@ -276,11 +277,32 @@ async def test_a_deadline_passes_while_nobody_reads() -> None:
         await found.kill("engine")
         answer = await found.ask("gateway", Deposit("1", A, 5), 1_000)
         assert isinstance(answer, OutcomeUnknown | DeadlineExceeded)
-        assert found.gateway("gateway").statistics().queue_depth == 0
+        told = found.gateway("gateway").statistics()
+        assert (told.queue_depth, told.unknown + told.expired) == (0, 1)
         await found.start("next", "engine")
         await found.until(lambda: len(found.owned("next")) == PARTITIONS)
         await found.until(lambda: found.owned("next")[0].holding().source.done == 1)
         assert await found.events() == []
+
+
+async def test_what_expires_at_its_owner_is_counted_once_by_who_tells_it() -> None:
+    async with shop() as found:
+        stuck = FaultyStore(found.store, ["hang"])
+        await found.start("engine", "engine", stuck)
+        for name in ("one", "two"):
+            await found.start(name, "gateway")
+            await found.serve(name)
+        flying = found.send("one", Deposit("1", A, 5), 1_000)
+        await found.go_on(0.1)
+        queued = found.send("one", Deposit("2", A, 5), 1_000)
+        await found.until(lambda: flying.done() and queued.done())
+        await found.go_on(2 * HEARTBEAT_SECONDS)
+        engine = found.gateway("engine").statistics()
+        # The owner counts what it drops; it is told by one gateway, and by that alone.
+        assert engine.unknown + engine.expired == 2
+        counted = [found.gateway(each).statistics() for each in ("one", "two")]
+        assert [each.unknown + each.expired for each in counted] == [2, 0]
+        stuck.released.set()
 
 
 async def test_closing_answers_what_is_under_way_and_leaves_nothing_behind() -> None:

@@ -18,6 +18,7 @@ from engine.cluster.lane import (
 )
 from engine.cluster.wire import Wire
 from engine.cqrs.command_side.mailbox import Request
+from engine.cqrs.command_side.statistics import Counters
 from engine.cqrs.messages import Command, Outcome, Rejected
 from engine.errors import (
     BrokerUnavailable,
@@ -26,6 +27,7 @@ from engine.errors import (
     InvalidCommand,
     OutcomeUnknown,
     Overloaded,
+    PartitionLost,
 )
 from engine.testing.scripted_broker import ScriptedServer
 from engine.testing.virtual_clock import VirtualClock, settle
@@ -44,9 +46,10 @@ class Bench:
         self.server.make()
         self.broker = self.server.connect()
         numbers: Iterator[int] = count(0, 1)
+        self.told = Counters()
         self.lane = Lane(
             *(0, self.broker, WIRE, "inbox", commands_max, delay_seconds, numbers.__next__),
-            self.clock,
+            *(self.clock, self.told),
         )
 
     def send(self, *ids: str, seconds: float = 10.0, amount: int = 1) -> asyncio.Future[Any]:
@@ -195,9 +198,10 @@ async def test_a_stream_that_is_full_after_a_lost_acknowledgement_leaves_it_in_d
 
 async def test_a_deadline_in_the_queue_says_that_nothing_happened() -> None:
     bench = Bench(delay_seconds=5)
-    sent = bench.send("0", seconds=1)
+    sent = bench.send("0", "1", seconds=1)
     bench.clock.advance(1)
     assert isinstance(sent.result()[0], DeadlineExceeded)
+    assert (bench.told.expired, bench.told.unknown) == (2, 0)
     bench.clock.advance(10)
     await settle()
     assert bench.messages() == []
@@ -215,7 +219,27 @@ async def test_a_deadline_after_publishing_says_that_it_is_not_known() -> None:
     # The reply comes late, for the one who still waits.
     bench.reply_all()
     assert long.result() == [DONE]
+    assert (bench.told.expired, bench.told.unknown) == (0, 1)
     bench.assert_empty()
+
+
+async def test_errors_are_counted_as_they_are_told_and_once() -> None:
+    bench = Bench(commands_max=9)
+    early = bench.send("0", seconds=1)
+    late = bench.send("1", "2", "3", "4", seconds=5)
+    await settle()
+    bench.clock.advance(1)
+    assert early.done()
+    told: list[Outcome] = [
+        DeadlineExceeded("late"),
+        OutcomeUnknown(""),
+        Overloaded(1, 1, 0.1),
+        PartitionLost("gone"),
+    ]
+    bench.lane.reply(0, [DeadlineExceeded("late"), *told])
+    assert late.done()
+    found = bench.told
+    assert (found.unknown, found.expired, found.overloaded, found.unserved) == (2, 1, 1, 1)
 
 
 async def test_each_command_is_wanted_until_its_own_deadline_or_a_little_less() -> None:

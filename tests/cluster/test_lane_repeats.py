@@ -12,6 +12,7 @@ from engine.cluster.broker import Broker, BrokerFull
 from engine.cluster.lane import HEADER_BYTES, Lane
 from engine.cluster.wire import Wire
 from engine.cqrs.command_side.mailbox import Request
+from engine.cqrs.command_side.statistics import Counters
 from engine.cqrs.messages import Outcome, Rejected
 from engine.errors import (
     CommandIdReused,
@@ -53,7 +54,7 @@ class Sender:
         self.stream, self.clock = Stream(), VirtualClock()
         self.lane = Lane(
             *(0, cast(Broker, self.stream), Wire(REGISTRY), "inbox", 100, 0.0),
-            *(count().__next__, self.clock),
+            *(count().__next__, self.clock, Counters()),
         )
         self.told: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
 

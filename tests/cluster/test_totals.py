@@ -20,6 +20,8 @@ def counted(accepted: int, queue_depth: int = 0) -> Statistics:
     counters.rejected["sold_out"] = accepted
     counters.batch_sizes[accepted] = 1
     counters.commit_seconds = 0.5
+    # The gateway tells the same to whoever is told.
+    counters.expired = counters.unknown = accepted
     return counters.snapshot(queue_depth, 4, 5, LIMITS)
 
 
@@ -39,7 +41,9 @@ class Watching:
             self.members.hears()
 
     def sum(self) -> Statistics:
-        return self.totals.sum(queue_depth=10, overloaded=2)
+        told = Counters()
+        told.overloaded, told.expired, told.unknown, told.unserved = 2, 3, 4, 5
+        return self.totals.sum(10, told)
 
 
 def test_everything_is_summed_and_what_waits_here_comes_with_it() -> None:
@@ -50,6 +54,7 @@ def test_everything_is_summed_and_what_waits_here_comes_with_it() -> None:
     found = watching.sum()
     assert (found.accepted, found.queue_depth, found.overloaded) == (7, 17, 2)
     assert found.rejected == {"sold_out": 7}
+    assert (found.expired, found.unknown, found.unserved) == (3, 4, 5)
     assert found.batch_sizes == {3: 1, 4: 1}
     assert found.commit_seconds == 1.0
     assert (found.residents, found.halted) == (8, 10)
@@ -58,7 +63,9 @@ def test_everything_is_summed_and_what_waits_here_comes_with_it() -> None:
 
 def test_nobody_at_all_is_nothing_yet() -> None:
     found = Watching().sum()
-    assert found == msgspec.structs.replace(Counters().snapshot(10, 0, 0), overloaded=2)
+    assert found == msgspec.structs.replace(
+        Counters().snapshot(10, 0, 0), overloaded=2, expired=3, unknown=4, unserved=5
+    )
 
 
 def test_an_engine_that_died_keeps_its_counts_and_nothing_that_is_now() -> None:

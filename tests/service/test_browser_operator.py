@@ -192,6 +192,8 @@ def point(at_ms: int, interval_ms: int, decided: int) -> dict[str, object]:
         "accepted": decided,
         "refused": {},
         "overloaded": 0,
+        "expired": 0,
+        "unserved": 0,
         "unknown": 0,
         "skus": [],
         "latency_ms": {"p50": decided, "p99": 2 * decided},
@@ -209,6 +211,7 @@ def test_a_figure_is_the_same_in_its_tile_and_in_the_legend_of_its_chart(
 ) -> None:
     begin = 1_764_086_400_000
     points = [point(begin, 1_000, 3), point(begin + 1_000, 1_000, 4), point(begin + 1_200, 200, 0)]
+    points[2].update(overloaded=5, expired=3, unserved=4)
     about = httpx.get(f"{shop.public}/v1/about").json()
     snapshot = {"id": begin, "at_ms": begin, "about": about, "skus": [], "history": points[:2]}
     page = open_page("about:blank")
@@ -221,6 +224,9 @@ def test_a_figure_is_the_same_in_its_tile_and_in_the_legend_of_its_chart(
     def legend(title: str) -> Locator:
         return page.locator(".chart").filter(has_text=title).locator("output")
 
+    expect(tile("Told to retry").locator(".value")).to_have_text("12")
+    detail = tile("Told to retry").locator(".detail")
+    expect(detail).to_have_text("5 min; no owner 4; in doubt 0")
     expect(tile("Orders/s").locator(".value")).to_have_text("3.2")
     expect(legend("Orders/s")).to_have_text(["3.2", "3.2"])
     expect(tile("Latency p50").locator(".value")).to_have_text("3.6 ms")

@@ -57,6 +57,7 @@ async def test_the_counts_are_those_of_the_engine() -> None:
             "overloaded": now.overloaded,
             "expired": now.expired,
             "unknown": now.unknown,
+            "unserved": now.unserved,
         }
         assert (now.accepted, now.repeated) == (4, 1)
         assert by(samples, "seckill_refusals_total") == {"sold_out": 9, "unknown_sku": 1}

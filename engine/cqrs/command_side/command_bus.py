@@ -208,6 +208,8 @@ class CommandBus:
             homes[stream] = home
         for home, count in counts.items():
             self._check_room(home, count)
+        for refused in outcomes.values():
+            self._counters.count_told(refused)
         return homes, outcomes
 
     def _check_open(self) -> None:
@@ -218,6 +220,7 @@ class CommandBus:
         self._check_open()
         stopped = partition.stopped
         if stopped is not None:
+            self._counters.count_told([stopped])
             raise type(stopped)(str(stopped))
         self._check_room(partition, 1)
 

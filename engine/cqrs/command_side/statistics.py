@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -13,6 +13,8 @@ import msgspec
 from engine.cqrs.command_side.batch import Batch, BatchLimits, CloseReason
 from engine.cqrs.command_side.decide import Decision
 from engine.cqrs.command_side.refusal_counts import RefusalCounts
+from engine.cqrs.messages import Outcome
+from engine.errors import DeadlineExceeded, OutcomeUnknown, Overloaded, PartitionLost
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +48,11 @@ class Statistics(msgspec.Struct, frozen=True):
     recoveries      unknown commit outcomes that were cleared up
     halted          aggregates stopped by a broken invariant now
     batch_limits    what bounds the batches of each partition now, by its number
+    unserved        commands refused because their partition takes none: nobody owns it, or another
+                    process took it over
+
+    Those of a gateway are of all engines together, but for overloaded, expired, unknown and unserved:
+    they count what this gateway told.
     """
 
     accepted: int
@@ -69,6 +76,7 @@ class Statistics(msgspec.Struct, frozen=True):
     recoveries: int
     halted: int
     batch_limits: dict[int, BatchLimits] = {}
+    unserved: int = 0
 
 
 class Counters:
@@ -76,7 +84,7 @@ class Counters:
 
     def __init__(self) -> None:
         self.accepted = self.repeated = self.failed = 0
-        self.overloaded = self.expired = self.unknown = 0
+        self.overloaded = self.expired = self.unknown = self.unserved = 0
         self.transactions = self.conflicts = self.recoveries = 0
         self.commit_seconds = 0.0
         self.refusals: RefusalCounts | None = None
@@ -112,6 +120,18 @@ class Counters:
                 *(name, aggregate_id, size, len(decision.events), refused, batch.reason, depth),
             )
 
+    def count_told(self, outcomes: Iterable[Outcome]) -> None:
+        """Count errors as they are told at a door, whoever they come from."""
+        for each in outcomes:
+            if isinstance(each, OutcomeUnknown):
+                self.unknown += 1
+            elif isinstance(each, DeadlineExceeded):
+                self.expired += 1
+            elif isinstance(each, Overloaded):
+                self.overloaded += 1
+            elif isinstance(each, PartitionLost):
+                self.unserved += 1
+
     def snapshot(
         self,
         queue_depth: int,
@@ -144,4 +164,5 @@ class Counters:
             recoveries=self.recoveries,
             halted=halted,
             batch_limits=dict(batch_limits or {}),
+            unserved=self.unserved,
         )

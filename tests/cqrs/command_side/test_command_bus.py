@@ -98,6 +98,10 @@ async def test_a_partition_that_is_stopped_refuses_its_own_commands_of_a_list(
         # Each caller has an error of its own: a traceback is written into it.
         alone = await side.bus.execute_many([Increment("4", "c"), Increment("5", "c")])
         assert [type(each) for each in alone] == [type(reason)] * 2
+        with pytest.raises(type(reason)):
+            await side.bus.execute(Increment("6", "c"))
+        lost = isinstance(reason, PartitionLost)
+        assert side.statistics().unserved == (4 if lost else 0)
         assert alone[0] is not alone[1]
         assert alone[0] is not reason
 
@@ -112,6 +116,7 @@ async def test_a_queue_that_is_full_refuses_the_whole_list_beside_a_stopped_part
         side._partitions[LOST].stopped = PartitionLost("gone")
         with pytest.raises(Overloaded):
             await side.bus.execute_many([Increment("8", "c"), Deposit("9", "e", 5)])
+        assert (side.statistics().overloaded, side.statistics().unserved) == (1, 0)
         store.released.set()
         await asyncio.gather(*tasks)
 

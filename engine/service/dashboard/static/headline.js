@@ -11,12 +11,17 @@ const TILES = [
     (h) => `mean; largest ${count(h?.batch_max ?? NaN)}`],
   ["Queue depth", (h) => count(h?.queue_depth), () => "orders waiting"],
   ["Projection lag", (h) => count(h?.lag_commits ?? NaN), () => "commits behind"],
-  ["Told to retry", (h) => count(h?.overloaded_5min),
-    (h) => `5 min; in doubt ${count(h?.unknown_5min)}`],
+  ["Told to retry", (h) => count(h?.retry_5min),
+    (h) => `5 min; ${unserved(h)}in doubt ${count(h?.unknown_5min)}`],
   // "strict: write-ahead log, ...": the grade is the word before the colon.
   ["Durability", (h, about) => about?.store.durability.split(":")[0] ?? "–",
     (h, about) => (about ? `${about.store.kind} ${about.store.version}` : "store unknown")],
 ];
+
+/** Only where it happens: most shops have one server, which owns everything. */
+function unserved(headline) {
+  return headline?.unserved_5min ? `no owner ${count(headline.unserved_5min)}; ` : "";
+}
 
 function share(headline) {
   if (!headline?.decided) return "no orders now";

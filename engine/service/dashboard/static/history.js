@@ -32,7 +32,9 @@ export class History {
       ...combine(recent),
       queue_depth: newest.queue_depth,
       lag_commits: newest.lag_commits,
-      overloaded_5min: sum(this.points.map((point) => point.overloaded)),
+      // The queue was full, it was not their turn in time, or nobody owned the partition.
+      retry_5min: sum(this.points.map((point) => point.overloaded + point.expired + point.unserved)),
+      unserved_5min: sum(this.points.map((point) => point.unserved)),
       unknown_5min: sum(this.points.map((point) => point.unknown)),
     };
   }
