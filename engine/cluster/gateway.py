@@ -119,9 +119,9 @@ class Gateway:
 
     def _say(self, lost: Sequence[int], found_again: Sequence[int]) -> None:
         if lost:
-            logger.warning("nobody owns the partitions %s now; their orders are refused", lost)
+            logger.warning("nobody owns %s now: orders are refused", _named(lost))
         if found_again:
-            logger.info("the partitions %s have an owner", found_again)
+            logger.info("somebody owns %s now", _named(found_again))
 
     def _recover(self, lane: Lane, source: Source, now: float) -> None:
         """Send again what is decided, as its owner shows, without a reply: that is lost.
@@ -218,6 +218,18 @@ class Gateway:
         sent = lane.messages[reply.number]
         what = "the owner of the partition could not read it: it runs another version or settings"
         lane.fail(sent, lambda _: StoreUnavailable(what))
+
+
+def _named(numbers: Sequence[int]) -> str:
+    """Partitions in ascending order, those in a row as a range."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1][1:] = [number]
+        else:
+            runs.append([number])
+    names = ", ".join("-".join(map(str, each)) for each in runs)
+    return f"partition{'' if len(numbers) == 1 else 's'} {names}"
 
 
 def _is_over(sent: Sent, source: Source) -> bool:

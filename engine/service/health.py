@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Final, Literal
 
 import msgspec
@@ -27,7 +28,9 @@ class Readiness(msgspec.Struct, frozen=True):
     """`lag_commits` is that of the read model furthest behind, as far as it is known.
 
     `reason` says why it is not ready or, in a cluster, what is not served. `served` are the partitions
-    that take commands; those of a cluster name their owner.
+    that take commands; those of a cluster name their owner. One that is neither served nor stopped
+    goes from one owner to the next: its orders wait. `brokers_silent_seconds` is 0 while the brokers
+    of a cluster are heard.
     """
 
     ready: bool
@@ -42,6 +45,7 @@ class Readiness(msgspec.Struct, frozen=True):
     gate: Literal["off", "trusted", "open"]
     role: str
     served: list[ServedPartition]
+    brokers_silent_seconds: int
 
 
 class Health:
@@ -76,8 +80,10 @@ class Health:
     async def readiness(self) -> Readiness:
         """Never raises: a store that cannot be reached is a reason."""
         engine, info = self._engine, self._engine.info
-        now = engine.statistics()
-        stopped, cluster = engine.stopped(), engine.settings.cluster
+        partitions, cluster = engine.reader.partitions, engine.settings.cluster
+        # All of one moment: the store may take its time to answer.
+        now, stopped, served = engine.statistics(), len(engine.stopped()), engine.served()
+        silent = self._silent_seconds()
         try:
             # Also where no read model is kept, which `lag` would ask for its place. Of several
             # databases one has to answer.
@@ -86,22 +92,30 @@ class Health:
         except SeckillError:
             reachable = False
         reason = "" if reachable else "the store cannot be reached"
-        if stopped:
-            reason = f"{len(stopped)} of {engine.reader.partitions} partitions are stopped"
+        if not cluster.servers and stopped:
+            reason = f"{stopped} of {_counted(partitions)} {_are(stopped)} stopped"
         ready = not reason
         if cluster.servers:
+            reason = _unowned(stopped, partitions - len(served), partitions, silent) or reason
             # Its buyers of other partitions are to be sent here all the same.
-            ready = len(stopped) < engine.reader.partitions
+            ready = stopped < partitions
         if self.draining:
             ready, reason = False, "it is closing"
         gate = self._tally.gate
         return Readiness(
             *(ready, reason, f"{info.kind} {info.version}", info.durability),
-            *(engine.reader.partitions, len(stopped), now.halted, now.queue_depth, self._lag),
+            *(partitions, stopped, now.halted, now.queue_depth, self._lag),
             "off" if gate is None else "trusted" if gate.statistics().trusted else "open",
             cluster.role if cluster.servers else "embedded",
-            engine.served(),
+            *(served, silent),
         )
+
+    def _silent_seconds(self) -> int:
+        """For how long the brokers have not been heard; 0 while that may be chance."""
+        broker = self._engine.broker()
+        patience = self._engine.settings.cluster.dead_after_ms / 1_000
+        silent = 0.0 if broker is None else broker.silent_seconds
+        return math.ceil(silent) if silent > patience else 0
 
     async def _look_at_lag(self) -> bool:
         """Have the lag of now, or of a while ago when that takes longer; false when it cannot be told."""
@@ -118,3 +132,24 @@ class Health:
         else:
             self._is_lag_known = True
             self._lag = max((each.commits for each in found), default=0)
+
+
+def _unowned(stopped: int, unserved: int, partitions: int, silent: int) -> str:
+    """What nobody owns, as far as a node of a cluster knows; empty when it hears an owner of all."""
+    found = []
+    if silent:
+        found.append(f"the brokers have not been heard for {silent} s")
+    if stopped:
+        found.append(f"nobody owns {stopped} of {_counted(partitions)}")
+    if unserved > stopped:
+        waiting = f"{unserved - stopped} of {_counted(partitions)}"
+        found.append(f"the next owner of {waiting} is awaited")
+    return "; ".join(found)
+
+
+def _counted(partitions: int) -> str:
+    return f"{partitions} partition{'' if partitions == 1 else 's'}"
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"

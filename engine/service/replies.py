@@ -52,7 +52,7 @@ ERRORS: Final[tuple[tuple[type[SeckillError], int, str, str], ...]] = (
     (Overloaded, 503, "overloaded", "Too many orders are waiting; nothing happened"),
     (DeadlineExceeded, 503, "deadline_exceeded", "It was not its turn in time; nothing happened"),
     (EngineClosed, 503, "closing", "The service is closing; nothing happened"),
-    (PartitionLost, 503, "partition_lost", "Another server sells this SKU now; nothing happened"),
+    (PartitionLost, 503, "partition_lost", "This server cannot sell it just now; nothing happened"),
     (AggregateHalted, 503, "halted", "This SKU is stopped until an operator has looked"),
     (WrongExpectedVersion, 503, "conflict", "Another writer was faster; nothing happened"),
     (StoreUnavailable, 503, "store_unavailable", "The store cannot be reached; nothing happened"),

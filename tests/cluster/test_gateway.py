@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import pytest
+
 from engine.cqrs.messages import Rejected
 from engine.errors import DeadlineExceeded, OutcomeUnknown, PartitionLost, StoreUnavailable
 from engine.testing.faulty_store import FaultyStore
@@ -59,7 +61,10 @@ async def test_commands_go_to_their_owners_and_come_back_in_order() -> None:
         )
 
 
-async def test_a_partition_without_an_owner_refuses_its_own_commands_after_the_patience() -> None:
+async def test_a_partition_without_an_owner_refuses_its_own_commands_after_the_patience(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
     async with shop() as found:
         stubborn = FaultyStore(found.store)
         one, two = engines()
@@ -81,14 +86,16 @@ async def test_a_partition_without_an_owner_refuses_its_own_commands_after_the_p
         assert f"nobody owns partition {lost}" in str(refused)
         assert await found.ask("gateway", Deposit("2", account_in(kept), 5)) == (Deposited("2", 5),)
         assert [each.partition for each in found.gateway("gateway").served()] == [kept]
+        assert f"nobody owns partition {lost} now: orders are refused" in caplog.text
         stubborn.acquire_failures = 0
         await found.serve("gateway")
+        assert f"somebody owns partition {lost} now" in caplog.text
         assert await found.ask("gateway", Deposit("3", account_in(lost), 5)) == (Deposited("3", 5),)
 
 
-async def test_a_gateway_that_hears_nothing_refuses_after_its_patience_and_takes_orders_again() -> (
-    None
-):
+async def test_a_gateway_that_hears_nothing_refuses_after_its_patience_and_takes_orders_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with shop() as found:
         await found.start("engine", "engine")
         await found.start("gateway", "gateway")
@@ -96,6 +103,7 @@ async def test_a_gateway_that_hears_nothing_refuses_after_its_patience_and_takes
         found.broker("gateway").is_cut = True
         await found.go_on(2 * DEAD_AFTER_SECONDS + 1)
         assert len(found.gateway("gateway").stopped()) == PARTITIONS
+        assert "nobody owns partitions 0-1 now" in caplog.text
         found.broker("gateway").is_cut = False
         await found.go_on(2 * HEARTBEAT_SECONDS)
         assert await found.ask("gateway", Deposit("1", A, 5)) == (Deposited("1", 5),)

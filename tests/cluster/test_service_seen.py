@@ -131,7 +131,7 @@ async def test_a_partition_without_an_owner_refuses_its_skus_and_the_others_sell
         gateway = await made.join("gateway", "gateway-1")
         status, body = await gateway.readiness()
         assert (status, body["ready"], body["served"]) == (503, False, [])
-        assert body["reason"] == "4 of 4 partitions are stopped"
+        assert body["reason"] == "nobody owns 4 of 4 partitions"
         assert (await gateway.public.get("/healthz")).status == 200
         with monkeypatch.context() as patch:
             patch.setattr(PartitionMaker, "acquire", acquire_but_one)
@@ -140,7 +140,7 @@ async def test_a_partition_without_an_owner_refuses_its_skus_and_the_others_sell
                 await served(site, 3)
                 status, body = await site.readiness()
                 assert (status, body["ready"]) == (200, True)
-                assert body["reason"] == "1 of 4 partitions are stopped"
+                assert body["reason"] == "nobody owns 1 of 4 partitions"
                 assert body["role"] == ("engine" if site is engine else "gateway")
                 assert [(each["partition"], each["owner"]) for each in body["served"]] == [
                     (number, "engine-1") for number in (0, 1, 3)

@@ -101,16 +101,25 @@ def test_the_owners_of_a_clusters_partitions_are_shown_to_operators(
         expect(page.locator("#connection")).to_have_text("live")
         expect(page.get_by_text("Partitions by owner")).to_be_hidden()
         sign_in(page)
-        expect(page.locator("#nodes")).to_have_text("node-a30, 1, 2; 0 waiting")
+        expect(page.locator("#nodes")).to_have_text("node-a30-2; 0 waiting")
+
+        told: dict[str, int] = {}
 
         def one_is_lost(route: Route) -> None:
             found = httpx.get(f"{node.admin}/readyz").json()
             found["served"].pop(1)
+            found.update(told)
             route.fulfill(json=found, status=503)
 
         page.route("**/readyz", one_is_lost)
         tiles = page.locator("#nodes > div")
-        expect(tiles).to_have_text(["node-a20, 2; 0 waiting", "nobody11; their orders are refused"])
+        expect(tiles).to_have_text(["node-a20, 2; 0 waiting", "nobody11; orders wait"])
+        told["stopped_partitions"] = 1
+        expect(tiles.nth(1)).to_have_text("nobody11; orders are refused")
+        told["brokers_silent_seconds"] = 12
+        expect(tiles.nth(1)).to_have_text(
+            "nobody11; the brokers have not been heard for 12 seconds, orders are refused"
+        )
         expect(tiles.nth(1)).to_have_class("lost")
         expect_no_sideways_scrolling(page)
         page.get_by_role("button", name="Log out").click()

@@ -71,6 +71,11 @@ def test_an_error_has_its_status_its_reason_and_its_advice(
         assert b"canary" in reply.body
 
 
+def test_a_partition_that_is_not_sold_here_names_no_other_server_that_may_not_be_there() -> None:
+    title = describe(errors.PartitionLost("canary"))[2]
+    assert title == "This server cannot sell it just now; nothing happened"
+
+
 def test_an_unknown_outcome_is_told_as_not_known_yet() -> None:
     reply = in_doubt("PHONE:1", "/v1/commands/PHONE:1")
     assert reply.status == 202

@@ -35,6 +35,17 @@ export function seconds(number) {
   return `${count(number)} second${number === 1 ? "" : "s"}`;
 }
 
+/** 0-3, 7 of 0, 1, 2, 3, 7. */
+export function ranges(numbers) {
+  const runs = [];
+  for (const number of numbers) {
+    const run = runs.at(-1);
+    if (run && number === run.last + 1) run.last = number;
+    else runs.push({ first: number, last: number });
+  }
+  return runs.map(({ first, last }) => (first === last ? first : `${first}-${last}`)).join(", ");
+}
+
 /** sold_out -> sold out */
 export function words(reason) {
   return String(reason).replaceAll("_", " ");

@@ -10,7 +10,7 @@ const TILES = [
   ["Batch size", (h) => decimal(h?.batch_mean ?? NaN),
     (h) => `mean; largest ${count(h?.batch_max ?? NaN)}`],
   ["Queue depth", (h) => count(h?.queue_depth), () => "orders waiting"],
-  ["Projection lag", (h) => count(h?.lag_commits ?? NaN), () => "commits behind"],
+  ["Projection lag", (h) => count(h?.lag_commits ?? NaN), (h) => (h?.lag_commits === 1 ? "commit behind" : "commits behind")],
   ["Told to retry", (h) => count(h?.retry_5min),
     (h) => `5 min; ${unserved(h)}in doubt ${count(h?.unknown_5min)}`],
   // "strict: write-ahead log, ...": the grade is the word before the colon.

@@ -1,6 +1,6 @@
 // Who owns the partitions of a cluster: asked of /readyz, which every node answers. Shown to operators.
 
-import { byId, count, element, setText, sum } from "./format.js";
+import { byId, count, element, ranges, seconds, setText, sum } from "./format.js";
 import { readJson } from "./http.js";
 
 const ASK_MS = 1000;
@@ -35,7 +35,7 @@ export class Nodes {
     this.timer = setTimeout(() => this.#ask(), ASK_MS);
   }
 
-  #show({ served, partitions }) {
+  #show({ served, partitions, stopped_partitions: stopped, brokers_silent_seconds: silent }) {
     byId("nodes-box").hidden = false;
     const owned = Map.groupBy(served, (each) => each.owner);
     const known = new Set(served.map((each) => each.partition));
@@ -48,7 +48,10 @@ export class Nodes {
       const waiting = sum(own.map((each) => each.queue_depth));
       this.#fill(name, own.map((each) => each.partition), `${count(waiting)} waiting`);
     }
-    if (lost.length) this.#fill(NOBODY, lost, "their orders are refused");
+    if (!lost.length) return;
+    const why = silent ? `the brokers have not been heard for ${seconds(silent)}, ` : "";
+    // Between two owners they wait; after a while without one they are refused.
+    this.#fill(NOBODY, lost, `${why}${stopped ? "orders are refused" : "orders wait"}`);
   }
 
   /** One tile for each name, in that order. */
@@ -62,7 +65,7 @@ export class Nodes {
   #fill(name, numbers, detail) {
     const { value, below } = this.tiles.get(name);
     setText(value, count(numbers.length));
-    setText(below, `${numbers.join(", ")}; ${detail}`);
+    setText(below, `${ranges(numbers)}; ${detail}`);
   }
 }
 
