@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
@@ -31,7 +30,9 @@ from nats.js.api import (
 )
 
 from engine.cluster.cancelling import cancellable
+from engine.cluster.client_errors import CLIENT_ERRORS, unavailable
 from engine.cluster.durability import check_durability
+from engine.cluster.pull_consumer import PullConsumer
 from engine.cluster.room import no_room
 from engine.cluster_settings import ClusterSettings
 from engine.errors import BrokerUnavailable, ConfigError
@@ -56,9 +57,6 @@ CONSUMER_IDLE_SECONDS: Final = 30.0
 
 PENDING_BYTES_MAX: Final = 1 << 28
 """Of what has come and waits for its turn; the client drops what is beyond."""
-
-CLIENT_ERRORS: Final = (nats.errors.Error, TimeoutError, OSError, ValueError)
-"""What the client raises when the broker cannot be reached or does not do it."""
 
 CLIENT_ERRORS_ALONE: Final = (nats.errors.Error, OSError, BrokerUnavailable)
 """Those that come of the broker wherever they are met."""
@@ -256,9 +254,9 @@ class Broker:
                 raise BrokerFull(
                     f"the stream {self.stream} is full: {error.description}"
                 ) from error
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
         except CLIENT_ERRORS as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
         return ack.seq
 
     async def consume(self, partition: int, first_sequence: int) -> PullConsumer:
@@ -311,86 +309,13 @@ class Broker:
         except nats.js.errors.NotFoundError:
             return None
         except CLIENT_ERRORS as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
 
     async def _try(self, call: Awaitable[Any]) -> Any:
         try:
             return await cancellable(call)
         except CLIENT_ERRORS as error:
-            raise _unavailable(error) from error
-
-
-class PullConsumer:
-    """Messages in the order of the stream, as many at a time as are asked for."""
-
-    def __init__(
-        self, client: Client, stream: str, name: str, replies: Subscription, inbox: str
-    ) -> None:
-        self._client = client
-        self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}"
-        self._delete = f"$JS.API.CONSUMER.DELETE.{stream}.{name}"
-        self._replies = replies
-        self._inbox = inbox
-        self._wanted = 0
-        self._number = 0
-
-    async def pull(self, messages: int, seconds: float) -> None:
-        """Ask for up to so many messages, within so many seconds. Raises BrokerUnavailable."""
-        request = {
-            "batch": messages,
-            "expires": int(seconds * 1e9),
-            "idle_heartbeat": int(seconds / 4 * 1e9),
-        }
-        self._wanted = messages
-        try:
-            await self._client.publish(self._next, json.dumps(request).encode(), self._inbox)
-        except CLIENT_ERRORS as error:
-            raise _unavailable(error) from error
-
-    async def next(self, seconds: float) -> tuple[int, bytes] | None:
-        """The next message with its sequence; None when the pull is over.
-
-        Raises BrokerUnavailable when the broker is silent for so many seconds, or has no such
-        consumer any more.
-        """
-        while self._wanted:
-            try:
-                message = await cancellable(self._replies.next_msg(timeout=seconds))
-            except CLIENT_ERRORS as error:
-                raise BrokerUnavailable(f"the broker is silent: {error!r}") from error
-            status = (message.headers or {}).get("Status")
-            if status is None:
-                self._wanted -= 1
-                return self._checked(message)
-            if status in ("404", "408"):
-                self._wanted = 0
-            elif status != "100":
-                raise BrokerUnavailable(f"the broker ended the consumer: {message.headers}")
-        return None
-
-    async def close(self) -> None:
-        with contextlib.suppress(*CLIENT_ERRORS):
-            await self._replies.unsubscribe()
-            await self._client.publish(self._delete)
-
-    def _checked(self, message: Msg) -> tuple[int, bytes]:
-        sequence = message.metadata.sequence
-        self._number += 1
-        if sequence.consumer != self._number:
-            raise BrokerUnavailable(
-                f"message {self._number} of the consumer is missing: got {sequence.consumer}"
-            )
-        return sequence.stream, message.data
-
-
-def _unavailable(error: BaseException) -> BrokerUnavailable:
-    if isinstance(error, nats.js.errors.ServiceUnavailableError):
-        return BrokerUnavailable(
-            "JetStream does not answer: it is not on (a jetstream block in the settings of every broker), "
-            "or its brokers have no majority"
-        )
-    # Those of JetStream name the broker's reason in their text alone, others have no text.
-    return BrokerUnavailable(f"the broker did not do it: {str(error) or repr(error)}")
+            raise unavailable(error) from error
 
 
 async def _abandon(client: Client) -> None:

@@ -12,7 +12,8 @@ from contextlib import AsyncExitStack
 from typing import Any, Final
 
 from engine.clock import Clock
-from engine.cluster.broker import CLIENT_ERRORS, Broker
+from engine.cluster.broker import Broker
+from engine.cluster.client_errors import CLIENT_ERRORS
 from engine.cluster.events_out import EventsOut
 from engine.cluster.events_stream import EventsStream
 from engine.cluster.gateway import Gateway

@@ -9,7 +9,8 @@ from contextlib import AbstractAsyncContextManager
 import pytest
 from nats.aio.msg import Msg
 
-from engine.cluster.broker import Broker, BrokerFull, PullConsumer
+from engine.cluster.broker import Broker, BrokerFull
+from engine.cluster.pull_consumer import PullConsumer
 from engine.errors import BrokerUnavailable
 
 SHORT_SECONDS = 0.5

@@ -20,9 +20,9 @@ from engine.cluster.broker import (
     Broker,
     BrokerFull,
     Handler,
-    PullConsumer,
     StreamLife,
 )
+from engine.cluster.pull_consumer import PullConsumer
 from engine.cluster_settings import ClusterSettings
 from engine.errors import BrokerUnavailable
 

@@ -11,7 +11,8 @@ from typing import Final
 
 import msgspec
 
-from engine.cluster.broker import Broker, PullConsumer
+from engine.cluster.broker import Broker
+from engine.cluster.pull_consumer import PullConsumer
 from engine.cluster.wire import Wire
 from engine.cluster_settings import ClusterSettings
 from engine.errors import BrokerUnavailable

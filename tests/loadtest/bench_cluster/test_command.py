@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from engine.cluster.broker import PullConsumer
+from engine.cluster.pull_consumer import PullConsumer
 from engine.event_loop import run_async
 from loadtest.bench_cluster.brokers import CONSUME, PUBLISH
 from loadtest.bench_cluster.caller import Task
