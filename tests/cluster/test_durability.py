@@ -72,6 +72,14 @@ async def test_one_that_is_down_is_passed_over_as_long_as_another_answers(
         await check_durability(looking_at(NOBODY))
 
 
+async def test_it_asks_past_a_proxy_of_the_environment(
+    nats: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", NOBODY)
+    monkeypatch.setenv("no_proxy", "")
+    await check_durability(looking_at(*nats.monitor_urls))
+
+
 async def test_what_is_no_monitor_says_nothing(nats: NatsServer) -> None:
     # The port of the clients is the likeliest mistake; it speaks no HTTP.
     with pytest.raises(BrokerUnavailable, match="says how it syncs its disk"):
