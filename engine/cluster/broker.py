@@ -31,6 +31,7 @@ from nats.js.api import (
 
 from engine.cluster.cancelling import cancellable
 from engine.cluster.client_errors import CLIENT_ERRORS, unavailable
+from engine.cluster.credentials import check_credentials
 from engine.cluster.durability import check_durability
 from engine.cluster.pull_consumer import PullConsumer
 from engine.cluster.room import no_room
@@ -121,6 +122,8 @@ class Broker:
         async def back() -> None:
             logger.info("a broker is reached again")
 
+        if settings.credentials:
+            await asyncio.to_thread(check_credentials, settings.credentials)
         client = Client()
         try:
             async with asyncio.timeout(CONNECT_SECONDS_MAX):
