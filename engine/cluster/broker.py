@@ -34,7 +34,7 @@ from engine.cluster.client_errors import CLIENT_ERRORS, unavailable
 from engine.cluster.credentials import check_credentials
 from engine.cluster.durability import check_durability
 from engine.cluster.pull_consumer import PullConsumer
-from engine.cluster.room import no_room
+from engine.cluster.streams import bring_up_to, check_stream, refusal
 from engine.cluster_settings import ClusterSettings
 from engine.errors import BrokerUnavailable, ConfigError
 
@@ -68,6 +68,12 @@ AUTHORIZATION: Final = "authorization violation"
 FULL: Final = frozenset({10047, 10077})
 """The broker's codes for a stream or a disk that has no room: nothing was stored."""
 
+LIMITS: Final = (
+    *("num_replicas", "max_bytes", "max_age", "max_msgs", "max_msgs_per_subject", "max_msg_size"),
+    *("discard", "duplicate_window"),
+)
+"""What is changed of a stream of commands that is there."""
+
 Handler = Callable[[Msg], Awaitable[None]]
 
 
@@ -83,12 +89,20 @@ class BrokerFull(BrokerUnavailable):
 
 
 class Broker:
-    """One connection, which finds its way to another broker by itself. Made by `connect`."""
+    """One connection, which finds its way to another broker by itself. Made by `connect`.
+
+    There are errors of a broker after which the client gives up for good: then `ended` says why, and
+    `when_ended` is told.
+    """
+
+    ended: str = ""
+    when_ended: Callable[[str], None] | None = None
 
     def __init__(self, client: Client, settings: ClusterSettings) -> None:
         self._client = client
         self._js = client.jetstream(timeout=REQUEST_SECONDS_MAX)
         self._settings = settings
+        self._is_closing = False
         self.stream = f"{settings.prefix}-commands"
 
     @classmethod
@@ -125,6 +139,7 @@ class Broker:
         if settings.credentials:
             await asyncio.to_thread(check_credentials, settings.credentials)
         client = Client()
+        found = cls(client, settings)
         try:
             async with asyncio.timeout(CONNECT_SECONDS_MAX):
                 await client.connect(
@@ -133,6 +148,7 @@ class Broker:
                     error_cb=note,
                     disconnected_cb=lost,
                     reconnected_cb=back,
+                    closed_cb=found._client_closed,
                     max_reconnect_attempts=-1,
                     reconnect_time_wait=RECONNECT_SECONDS,  # type: ignore[arg-type]
                     connect_timeout=2,
@@ -141,12 +157,12 @@ class Broker:
                     user_credentials=settings.credentials or None,
                 )
         except nats.errors.AuthorizationError as error:
-            await _abandon(client)
+            await found.close()
             raise ConfigError(
                 f"cluster.servers: the broker refused the login: {refused}"
             ) from error
         except CLIENT_ERRORS as error:
-            await _abandon(client)
+            await found.close()
             raise BrokerUnavailable(
                 f"no broker of cluster.servers answers: {refused or error!r}"
             ) from error
@@ -154,9 +170,9 @@ class Broker:
         try:
             await check_durability(settings)
         except BaseException:
-            await _abandon(client)
+            await found.close()
             raise
-        return cls(client, settings)
+        return found
 
     @property
     def client(self) -> Client:
@@ -191,26 +207,23 @@ class Broker:
         if found is None:
             await self._set_aside(self._js.add_stream(wanted))
             return
-        config = found.config
-        if config.storage != StorageType.FILE or list(config.subjects or ()) != wanted.subjects:
-            raise ConfigError(
-                f"the broker has a stream {self.stream} of {config.storage} storage for "
-                f"{config.subjects}; it must be file storage for {wanted.subjects}: remove it, or "
-                "choose another cluster.prefix"
-            )
-        if (config.num_replicas, config.max_bytes, config.discard) != (
-            *(wanted.num_replicas, wanted.max_bytes, wanted.discard),
-        ):
-            await self._set_aside(self._js.update_stream(wanted))
+        check_stream(
+            *(found.config, "commands"),
+            # Without purging nothing would ever make room.
+            {"subjects": wanted.subjects, "deny_purge": False, "max_consumers": -1},
+        )
+        limits = {name: getattr(wanted, name) for name in LIMITS}
+        await self._set_aside(bring_up_to(self._js, found.config, limits))
 
-    async def _set_aside(self, call: Awaitable[StreamInfo]) -> None:
+    async def _set_aside(self, call: Awaitable[object]) -> None:
+        settings = self._settings
         try:
-            await self._try(call)
-        except BrokerUnavailable as error:
-            bytes_max = self._settings.stream_bytes_max
-            if full := no_room(error, self.stream, bytes_max, "stream_bytes_max"):
-                raise full from error
-            raise
+            await cancellable(call)
+        except nats.js.errors.APIError as error:
+            where = (self.stream, settings.stream_bytes_max, "stream_bytes_max", settings.replicas)
+            raise refusal(error, *where) or unavailable(error) from error
+        except CLIENT_ERRORS as error:
+            raise unavailable(error) from error
 
     def _wanted(self) -> StreamConfig:
         settings = self._settings
@@ -221,6 +234,9 @@ class Broker:
             retention=RetentionPolicy.LIMITS,
             discard=DiscardPolicy.NEW,
             max_age=MESSAGE_AGE_SECONDS_MAX,
+            max_msgs=-1,
+            max_msgs_per_subject=-1,
+            max_msg_size=-1,
             max_bytes=settings.stream_bytes_max,
             num_replicas=settings.replicas,
             duplicate_window=DUPLICATE_SECONDS,
@@ -304,7 +320,19 @@ class Broker:
 
     async def close(self) -> None:
         """Idempotent."""
-        await _abandon(self._client)
+        self._is_closing = True
+        # It raises more than its own errors when it is closed while it looks for a broker.
+        with contextlib.suppress(Exception):
+            await self._client.close()
+
+    async def _client_closed(self) -> None:
+        if not self._is_closing:
+            self._end(f"the broker ended the connection for good: {self._client.last_error}")
+
+    def _end(self, reason: str) -> None:
+        self.ended = reason
+        if self.when_ended is not None:
+            self.when_ended(reason)
 
     async def _find_stream(self) -> StreamInfo | None:
         try:
@@ -319,9 +347,3 @@ class Broker:
             return await cancellable(call)
         except CLIENT_ERRORS as error:
             raise unavailable(error) from error
-
-
-async def _abandon(client: Client) -> None:
-    # It raises more than its own errors when it is closed while it looks for a broker.
-    with contextlib.suppress(Exception):
-        await client.close()

@@ -40,7 +40,7 @@ from engine.cluster.events_stream import EventsStream, Incarnation
 from engine.cqrs.command_side.port import Publishing
 from engine.cqrs.event_store import StoredCommit
 from engine.cqrs.query_side.subscription import Subscription
-from engine.errors import ConfigError, StoreError
+from engine.errors import BrokerUnavailable, ConfigError, StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,15 @@ class _Refused(Exception):
     """The broker stored nothing: this publisher's idea of the stream is an old one."""
 
 
-EXPECTED: Final = (NatsError, StoreError, ConfigError, OSError, MessageTooLong, _Wait)
+EXPECTED: Final = (
+    NatsError,
+    StoreError,
+    ConfigError,
+    BrokerUnavailable,
+    OSError,
+    MessageTooLong,
+    _Wait,
+)
 """What may go wrong; anything else is logged with its traceback."""
 
 

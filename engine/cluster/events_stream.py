@@ -18,7 +18,7 @@ from nats.js.api import (
 )
 from nats.js.errors import APIError, NotFoundError
 
-from engine.cluster.room import no_room
+from engine.cluster.streams import bring_up_to, check_stream, refusal
 from engine.errors import ConfigError
 
 PREFIX: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -32,8 +32,7 @@ BATCHES_AT_ONCE: Final = 8
 beyond that it refuses some, which are sent again."""
 
 IN_USE: Final = 10058
-REPLICAS_NOT_POSSIBLE: Final = frozenset({10005, 10074})
-"""Codes of the broker: too few servers for so many replicas, or no cluster at all."""
+"""The broker's code for a name that a stream has."""
 
 REPLICAS_MAX: Final = 5
 
@@ -92,13 +91,13 @@ class EventsStream:
     async def ensure(self, js: JetStreamContext) -> None:
         """Make stream and bucket, or set the limits of those that are there.
 
-        Raises ConfigError when one that is there cannot be used, or the broker cannot make it so;
+        Raises ConfigError when one that is there cannot be used, or the broker cannot make it so,
+        BrokerUnavailable while too few brokers are there;
         nats.errors.Error when it cannot be asked now.
         """
         await self._set_limits(js, await self._events(js))
         bucket = await self._bucket(js)
-        if bucket.config.num_replicas != self._replicas:
-            await self._change(js, bucket.config.evolve(num_replicas=self._replicas))
+        await self._change(js, bucket.config, num_replicas=self._replicas)
 
     async def find(self, js: JetStreamContext) -> Incarnation:
         """Look stream and bucket up, made where missing; limits stay. Raises as `ensure`."""
@@ -145,29 +144,11 @@ class EventsStream:
 
     def _check(self, config: StreamConfig) -> None:
         """Raise ConfigError for a stream that others made for something else."""
-        needed: dict[str, tuple[object, object]] = {
-            "storage": (config.storage, StorageType.FILE.value),
-            "subjects": (config.subjects, [self.subject_filter]),
-            "retention": (config.retention, RetentionPolicy.LIMITS.value),
-            "discard": (config.discard, DiscardPolicy.OLD.value),
-            "sources": (config.sources or None, None),
-            "mirror": (config.mirror, None),
-            "sealed": (config.sealed, False),
-            "no_ack": (config.no_ack, False),
-        }
-        for name, (found, wanted) in needed.items():
-            if found != wanted:
-                raise ConfigError(
-                    f"the stream {self.name} is not one for events: its {name} is {found!r}, "
-                    f"where {wanted!r} is needed; delete it, or choose another prefix"
-                )
+        needed = {"subjects": [self.subject_filter], "discard": DiscardPolicy.OLD.value}
+        check_stream(config, "events", needed)
 
     async def _set_limits(self, js: JetStreamContext, info: StreamInfo) -> None:
-        config, limits = info.config, self._limits()
-        if any(getattr(config, name) != limit for name, limit in limits.items()) or not (
-            config.allow_atomic
-        ):
-            config = (await self._change(js, config.evolve(allow_atomic=True, **limits))).config
+        config = await self._change(js, info.config, allow_atomic=True, **self._limits())
         if not config.allow_atomic:
             raise ConfigError(
                 "the broker cannot store messages in batches; nats-server 2.12.1 or newer can"
@@ -186,16 +167,18 @@ class EventsStream:
                 raise self._explained(self.checkpoint_stream, error) from error
         return await js.stream_info(self.checkpoint_stream)
 
-    async def _change(self, js: JetStreamContext, config: StreamConfig) -> StreamInfo:
+    async def _change(
+        self, js: JetStreamContext, config: StreamConfig, **wanted: object
+    ) -> StreamConfig:
         try:
-            return await js.update_stream(config)
+            return await bring_up_to(js, config, wanted)
         except APIError as error:
             raise self._explained(str(config.name), error) from error
 
     def _explained(self, name: str, error: APIError) -> Exception:
         """ConfigError for what will not change by waiting, else the error itself."""
-        if full := no_room(error, self.name, self._bytes_max, "events_bytes_max"):
-            return full
-        if error.code == 400 or error.err_code in REPLICAS_NOT_POSSIBLE:
+        if found := refusal(error, name, self._bytes_max, "events_bytes_max", self._replicas):
+            return found
+        if error.code == 400:
             return ConfigError(f"the broker refuses the stream {name}: {error.description}")
         return error

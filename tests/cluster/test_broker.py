@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import nats as nats_client
 import pytest
 from nats.aio.msg import Msg
-from nats.js.api import StorageType
+from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 
 from engine.clock import SystemClock
 from engine.cluster.broker import Broker, BrokerFull
@@ -21,7 +22,7 @@ from engine.cluster_settings import ClusterSettings
 from engine.errors import BrokerUnavailable, ConfigError
 from engine.testing.broker_contract import BrokerContract
 from engine.testing.nats_proxy import nats_proxy
-from engine.testing.nats_server import NatsServer, nats_server
+from engine.testing.nats_server import NatsCluster, NatsServer, nats_server
 from engine.testing.scripted_broker import ScriptedServer
 from tests.gate.waiting import until
 from tests.servers import need_nats
@@ -150,18 +151,127 @@ async def test_a_silent_broker_is_noticed_while_a_pull_waits(own_nats: NatsServe
         await consumer.close()
 
 
-async def test_a_stream_of_another_kind_is_left_alone(nats: NatsServer) -> None:
-    settings = settings_of(nats)
-    client = await nats_client.connect(nats.url)
-    await client.jetstream().add_stream(
-        name=f"{settings.prefix}-commands",
-        subjects=[f"{settings.prefix}.commands.*"],
-        storage=StorageType.MEMORY,
-    )
+async def found_there(settings: ClusterSettings, **others: Any) -> StreamConfig:
+    """Make a stream as others might have made it; as the broker shows it."""
+    client = await nats_client.connect(settings.servers[0])
+    made = {"subjects": [f"{settings.prefix}.commands.*"], "max_bytes": 10_000_000, **others}
+    info = await client.jetstream().add_stream(StreamConfig(f"{settings.prefix}-commands", **made))
     await client.close()
-    with pytest.raises(ConfigError, match=r"of memory storage.*choose another cluster\.prefix"):
+    return info.config
+
+
+async def config_of(broker: Broker) -> StreamConfig:
+    found = await broker._find_stream()
+    assert found is not None
+    return found.config
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"storage": StorageType.MEMORY}, "its storage is 'memory', where 'file' is needed"),
+        ({"subjects": ["else"]}, "its subjects is .'else'"),
+        ({"retention": RetentionPolicy.WORK_QUEUE}, "its retention is 'workqueue'"),
+        ({"no_ack": True}, "its no_ack is True"),
+        ({"deny_purge": True}, "its deny_purge is True"),
+        ({"max_consumers": 2}, "its max_consumers is 2"),
+    ],
+)
+async def test_a_stream_of_another_kind_is_left_alone(
+    nats: NatsServer, other: dict[str, Any], said: str
+) -> None:
+    settings = settings_of(nats)
+    before = await found_there(settings, **other)
+    with pytest.raises(ConfigError, match=rf"{said}.*choose another cluster\.prefix"):
         async with connected(settings):
             pass
+    broker = await Broker.connect(settings, "test")
+    assert await config_of(broker) == before
+    await broker.close()
+
+
+@pytest.mark.parametrize(
+    ("other", "wanted"),
+    [
+        ({"max_age": 5, "duplicate_window": 1}, {"max_age": 900, "duplicate_window": 120}),
+        ({"max_msgs": 10}, {"max_msgs": -1}),
+        ({"max_msgs_per_subject": 10}, {"max_msgs_per_subject": -1}),
+        ({"max_msg_size": 10}, {"max_msg_size": -1}),
+        ({"discard": DiscardPolicy.OLD}, {"discard": "new"}),
+    ],
+)
+async def test_what_would_lose_messages_of_a_stream_that_is_there_is_changed_and_told(
+    nats: NatsServer,
+    caplog: pytest.LogCaptureFixture,
+    other: dict[str, Any],
+    wanted: dict[str, Any],
+) -> None:
+    settings = settings_of(nats)
+    made = {"discard": DiscardPolicy.NEW, "max_age": 900, "duplicate_window": 120, **other}
+    before = await found_there(settings, description="ours", **made)
+    async with connected(settings) as broker:
+        after = await config_of(broker)
+    assert after == before.evolve(**wanted)
+    for name, value in wanted.items():
+        was = made[name].value if name == "discard" else made.get(name, -1)
+        assert f"the stream {before.name}: {name} was {was} and is {value} now" in caplog.text
+
+
+async def test_a_stream_that_is_as_wanted_is_left_without_a_word(
+    nats: NatsServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = settings_of(nats)
+    for _ in range(2):
+        async with connected(settings):
+            pass
+    assert caplog.records == []
+
+
+async def test_replicas_that_one_broker_alone_cannot_have_are_a_wrong_setting(
+    nats: NatsServer,
+) -> None:
+    settings = settings_of(nats)
+    with pytest.raises(ConfigError, match=r"^cluster\.replicas is 3, and the broker is one alone"):
+        async with connected(msgspec.structs.replace(settings, replicas=3)):
+            pass
+    async with connected(settings):
+        pass
+    with pytest.raises(ConfigError, match=r"^cluster\.replicas is 3, and the broker is one alone"):
+        async with connected(msgspec.structs.replace(settings, replicas=3)):
+            pass
+
+
+async def test_replicas_for_which_brokers_are_missing_may_come_and_are_named(
+    own_nats_cluster: NatsCluster,
+) -> None:
+    settings = settings_of(own_nats_cluster.servers[0], replicas=5)
+    with pytest.raises(BrokerUnavailable, match=r"^cluster\.replicas is 5, and the brokers"):
+        async with connected(settings):
+            pass
+
+
+async def test_a_client_that_gives_up_for_good_says_why(nats: NatsServer) -> None:
+    told: list[str] = []
+    async with connected(settings_of(nats)) as broker:
+        broker.when_ended = told.append
+        # What the broker does not understand it answers as it does a login that is no longer valid.
+        broker.client._transport.write(b"NONSENSE\r\n")  # type: ignore[union-attr]
+
+        async def is_told() -> bool:
+            return bool(told)
+
+        await until(is_told)
+        assert told == [broker.ended]
+        assert "ended the connection for good: nats: unknown protocol operation" in broker.ended
+        with pytest.raises(BrokerUnavailable):
+            await broker.life()
+
+
+async def test_a_connection_that_is_closed_here_has_not_ended(nats: NatsServer) -> None:
+    told: list[str] = []
+    async with connected(settings_of(nats)) as broker:
+        broker.when_ended = told.append
+    assert (told, broker.ended) == ([], "")
 
 
 async def test_a_stream_is_brought_up_to_the_settings_and_keeps_what_it_holds(
@@ -172,9 +282,7 @@ async def test_a_stream_is_brought_up_to_the_settings_and_keeps_what_it_holds(
         await broker.publish(0, b"m", "a")
     async with connected(msgspec.structs.replace(settings, stream_bytes_max=2_000_000)) as broker:
         assert (await broker.life()).last == 1
-        found = await broker._find_stream()
-        assert found is not None
-        assert found.config.max_bytes == 2_000_000
+        assert (await config_of(broker)).max_bytes == 2_000_000
 
 
 async def test_who_fails_to_take_a_message_in_is_shown_and_gets_the_next(

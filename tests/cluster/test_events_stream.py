@@ -37,7 +37,9 @@ async def test_it_is_made_on_disk_with_its_limits_and_a_bucket_beside_it(client:
     assert (bucket.history, bucket.stream_info.config.storage) == (1, "file")
 
 
-async def test_limits_of_one_that_is_there_are_changed_and_the_rest_stays(client: Client) -> None:
+async def test_limits_of_one_that_is_there_are_changed_and_told_and_the_rest_stays(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
     js, prefix = client.jetstream(), new_prefix()
     await js.add_stream(
         name=f"{prefix}-events", subjects=[f"{prefix}.events.*"], description="ours", max_age=5
@@ -46,6 +48,7 @@ async def test_limits_of_one_that_is_there_are_changed_and_the_rest_stays(client
     config = (await js.stream_info(f"{prefix}-events")).config
     assert (config.max_age, config.max_bytes, config.description) == (0, 1_000_000, "ours")
     assert config.allow_atomic
+    assert f"the stream {prefix}-events: max_age was 5 and is 0 now" in caplog.text
 
 
 async def test_looking_it_up_makes_it_and_leaves_limits_alone(client: Client) -> None:
@@ -92,7 +95,7 @@ async def test_subjects_that_another_stream_has_are_told(client: Client) -> None
 
 async def test_more_replicas_than_servers_are_told(client: Client) -> None:
     js, prefix = client.jetstream(), new_prefix()
-    with pytest.raises(ConfigError, match=f"refuses the stream {prefix}-events: replicas > 1"):
+    with pytest.raises(ConfigError, match=r"^cluster\.replicas is 3, and the broker is one"):
         await EventsStream(prefix, replicas=3).ensure(js)
     with pytest.raises(NotFoundError):
         await js.stream_info(f"{prefix}-events")
