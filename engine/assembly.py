@@ -121,7 +121,7 @@ async def assemble_node(parts: Parts, reader: EventReader, store: EventStore | N
     opened.push_async_callback(query_side.close)
     await node.start()
     await _until_served(gateway, settings.cluster, clock)
-    return Engine(reader, gateway, _queries(parts, reader), settings, clock)
+    return Engine(reader, gateway, _queries(parts, reader), settings, clock, node.failed)
 
 
 async def _until_served(side: CommandSidePort, settings: ClusterSettings, clock: Clock) -> None:

@@ -97,8 +97,11 @@ class Engine:
         queries: Queries,
         settings: Settings,
         clock: Clock,
+        failed: asyncio.Future[str] | None = None,
     ) -> None:
+        """`failed` gets the reason when it can go on no more."""
         self._store = store
+        self._failed = failed
         self._command_side = command_side
         self._clock = clock
         self.queries = queries
@@ -342,6 +345,14 @@ class Engine:
     def publishing(self) -> list[Publishing]:
         """How far the events of the partitions that this node owns are published for other systems."""
         return self._command_side.publishing()
+
+    async def failed(self) -> str:
+        """Wait until this node of a cluster can go on no more, and say why: close it and open another.
+
+        Its partitions are with others then, or stopped. An engine outside a cluster never ends this wait.
+        """
+        never: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        return await asyncio.shield(self._failed or never)
 
     def statistics(self) -> Statistics:
         """A snapshot of the counters; the fields and units are documented on the record."""

@@ -57,7 +57,7 @@ async def join_gateway(
     clock: Clock,
     opened: AsyncExitStack,
 ) -> tuple[Node, Gateway]:
-    """Connect, and have a gateway; the node is still to be started.
+    """Connect, hear the others, and have a gateway; the node is still to be started.
 
     Raises ConfigError, BrokerUnavailable, StoreUnavailable.
     """
@@ -65,7 +65,6 @@ async def join_gateway(
     name = node_name(cluster.node)
     broker = await Broker.connect(cluster, name)
     opened.push_async_callback(broker.close)
-    await _patiently(broker.ensure_commands, clock)
     members = Members(cluster.dead_after_ms / 1_000, clock)
     live_rows = LiveRows()
     gateway = Gateway(
@@ -82,6 +81,9 @@ async def join_gateway(
     node = Node(name, cluster, broker, members, clock)
     node.gateway, node.store = gateway, reader.info.identity
     opened.push_async_callback(node.close)
+    # The streams are everybody's: who may not join changes nothing of them.
+    await node.hear()
+    await _patiently(broker.ensure_commands, clock)
     await gateway.start()
     await rows.start()
     node.run(rows.run(), "rows")

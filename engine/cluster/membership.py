@@ -35,7 +35,8 @@ class Heartbeat(msgspec.Struct, frozen=True):
 
     `store` is the identity of what it sells from. Partitions that it `cannot` own now, because it does
     not reach their database, others may take. With `hello` a node that has just come asks the others
-    to show themselves at once.
+    to show themselves at once; it is `joining`, and gets no partition, until it is ready for one.
+    `started_at_ms` since 1970 UTC tells of two that have one name which is the newer one.
     """
 
     node: str
@@ -47,6 +48,8 @@ class Heartbeat(msgspec.Struct, frozen=True):
     store: str = ""
     statistics: Statistics | None = None
     cannot: tuple[int, ...] = ()
+    joining: bool = False
+    started_at_ms: int = 0
 
 
 _ENCODER: Final = msgspec.json.Encoder()
@@ -130,7 +133,11 @@ class Members:
 
     def engines(self) -> list[Heartbeat]:
         """Who may own partitions."""
-        return [each for each in self.live() if each.role != "gateway" and not each.leaving]
+        return [
+            each
+            for each in self.live()
+            if each.role != "gateway" and not each.leaving and not each.joining
+        ]
 
     def holdings(self) -> dict[int, tuple[str, Holding]]:
         """Every partition that a live node shows as its own."""

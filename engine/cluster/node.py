@@ -32,7 +32,10 @@ HELLO_HEARTBEATS: Final = 2
 
 
 class Node:
-    """Made with its parts; `start`, then `close`. `members` is who it hears."""
+    """Made with its parts; `hear`, `start`, then `close`. `members` is who it hears.
+
+    `failed` gets the reason when it can go on no more: only a new start helps then.
+    """
 
     def __init__(
         self,
@@ -44,6 +47,8 @@ class Node:
     ) -> None:
         self.name = name
         self.boot = uuid.uuid4().hex
+        self.started_at_ms = clock.wall_us() // 1_000
+        self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.members = members
         self.broker = broker
         self.replies = Replies(broker)
@@ -59,8 +64,11 @@ class Node:
         self._has_namesake = False
         self._foreign = ""
         self._has_joined = False
+        self._is_replaced = False
         self._is_to_show = False
         self._tasks: list[asyncio.Task[None]] = []
+        self._giving_back: asyncio.Task[None] | None = None
+        broker.when_ended = self._fail
 
     def run(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Run something until `close`."""
@@ -68,11 +76,13 @@ class Node:
         task.add_done_callback(_say_why)
         self._tasks.append(task)
 
-    async def start(self) -> None:
-        """Hear the others, then take part. Raises ConfigError when its name is taken, BrokerUnavailable."""
+    async def hear(self) -> None:
+        """Hear the others, before anything is changed that is theirs.
+
+        Raises ConfigError when its name is taken or its store is another one, BrokerUnavailable.
+        """
         await self.broker.listen(self.broker.subject("nodes", "*"), self._heard)
         await self._show(hello=True)
-        self.run(self.replies.run(), "replies")
         await self._clock.sleep(HELLO_HEARTBEATS * self._heartbeat_seconds)
         if self._foreign:
             raise ConfigError(
@@ -83,7 +93,11 @@ class Node:
             raise ConfigError(
                 f"another node that runs is called {self.name!r}; give each its own cluster.node"
             )
+
+    async def start(self) -> None:
+        """Take part, once it was heard who is there."""
         self._has_joined = True
+        self.run(self.replies.run(), "replies")
         self.run(self._beat(), "heartbeat")
         if self.owners is not None:
             self.run(self._act(), "owners")
@@ -97,13 +111,13 @@ class Node:
         """Give back what is owned, say so, and leave. Idempotent."""
         if not self._leaving:
             self._leaving = True
-            if self.gateway is not None:
+            if self.gateway is not None and not self.broker.ended:
                 # While the partitions of this node still answer: they may be all there are.
                 await self.gateway.drain()
             if self.owners is not None:
                 # Whoever is best without this node takes over while it finishes what it has.
                 await self._say_leaving()
-                await self.owners.give_back_all()
+                await (self._giving_back or self.owners.give_back_all())
             await self._say_leaving()
         for each in self._tasks:
             each.cancel()
@@ -118,6 +132,12 @@ class Node:
         if self._has_joined:
             await self._try_to_show()
 
+    def _fail(self, reason: str) -> None:
+        if self._leaving or self.failed.done():
+            return
+        logger.critical("node %s goes on no more: %s", self.name, reason)
+        self.failed.set_result(reason)
+
     async def _heard(self, message: Msg) -> None:
         self.members.hears()
         heartbeat = decode_heartbeat(message.data)
@@ -130,22 +150,36 @@ class Node:
                 logger.error("node %s sells from another store over these brokers", heartbeat.node)
             self._foreign = heartbeat.node
             return
-        if heartbeat.node == self.name:
+        if heartbeat.node == self.name and not self._is_replaced:
             if heartbeat.boot != self.boot and not heartbeat.leaving:
-                self._has_namesake = True
-                logger.error(
-                    "another process calls itself %s too: give each its own cluster.node", self.name
-                )
-                if heartbeat.hello:
-                    await self._try_to_show()
+                await self._heard_namesake(heartbeat)
             return
-        if not (heartbeat.hello and self._knows_another(heartbeat)):
+        is_coming = heartbeat.hello or heartbeat.joining
+        if not (is_coming and self._knows_another(heartbeat)):
             self.members.show(heartbeat)
         if self.gateway is not None:
             self.gateway.look()
         if heartbeat.hello:
             await self._try_to_show()
         self._news.set()
+
+    async def _heard_namesake(self, heartbeat: Heartbeat) -> None:
+        self._has_namesake = True
+        logger.error(
+            "another process calls itself %s too: give each its own cluster.node", self.name
+        )
+        if heartbeat.hello:
+            await self._try_to_show()
+        is_newer = (heartbeat.started_at_ms, heartbeat.boot) > (self.started_at_ms, self.boot)
+        if self._has_joined and not self._leaving and not heartbeat.joining and is_newer:
+            # It came while this one was not heard, and has taken its place.
+            self._is_replaced = True
+            if self.owners is not None:
+                self._giving_back = asyncio.create_task(self.owners.give_back_all())
+            self._fail(
+                f"another process called {self.name!r} started after it and has its place; if both "
+                "are to run, give each its own cluster.node"
+            )
 
     def _knows_another(self, heartbeat: Heartbeat) -> bool:
         """Whether somebody else has that name: who has just come will hear so, and go."""
@@ -166,7 +200,7 @@ class Node:
         assert self.owners is not None
         while True:
             self._news.clear()
-            if self.broker.is_connected and not self._leaving:
+            if self.broker.is_connected and not self._leaving and not self._is_replaced:
                 self.owners.look()
             timer = self._clock.call_later(self._heartbeat_seconds, self._news.set)
             try:
@@ -179,6 +213,9 @@ class Node:
                 await self._try_to_show()
 
     async def _try_to_show(self) -> None:
+        if self._is_replaced:
+            # It would speak in the name of the other one.
+            return
         try:
             await self._show()
         except BrokerUnavailable as error:
@@ -193,6 +230,8 @@ class Node:
             store=self.store,
             statistics=self.statistics() if self.statistics is not None else None,
             cannot=self.owners.cannot() if self.owners is not None else (),
+            joining=not self._has_joined,
+            started_at_ms=self.started_at_ms,
         )
         # Known without the broker: it is alive all the same.
         self.members.show(heartbeat)

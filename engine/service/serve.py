@@ -15,10 +15,11 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, closing, contextmanager
-from typing import Final
+from typing import Any, Final
 
 from engine.clock import Clock, SystemClock
 from engine.config import Settings
+from engine.errors import BrokerUnavailable
 from engine.gate.feed import GateFeed
 from engine.runtime import open_engine, open_gate
 from engine.service.door import Door
@@ -36,8 +37,8 @@ AGAIN_SECONDS: Final = 1.0
 async def serve(settings: Settings, started: Callable[[Urls], None]) -> None:
     """Serve until a signal comes; `started` is told the URLs of both listeners.
 
-    Raises ConfigError for an address that cannot be had or is not safe, and what `open_engine`
-    raises.
+    Raises ConfigError for an address that cannot be had or is not safe, what `open_engine` raises, and
+    BrokerUnavailable when a node of a cluster can go on no more: whoever looks after it starts it anew.
     """
     check_exposure(settings)
     clock = SystemClock()
@@ -72,12 +73,18 @@ async def serve(settings: Settings, started: Callable[[Urls], None]) -> None:
             listen(admin, "service.admin_port")
             logger.info("serving", extra=urls._asdict())
             started(urls)
+            failing = asyncio.create_task(engine.failed())
+            opened.push_async_callback(_cancel, [failing])
             # A listener that ends by itself takes the other one with it.
-            await asyncio.wait([told, *serving], return_when=asyncio.FIRST_COMPLETED)
+            waited: list[asyncio.Future[Any]] = [told, failing, *serving]
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+            reason = failing.result() if failing.done() else ""
             await _drain(service, own.drain_delay_seconds)
             await _end(listeners, serving)
         logger.info("everybody is answered; the engine closes")
     logger.info("closed")
+    if reason:
+        raise BrokerUnavailable(reason)
 
 
 def takes_buyers(settings: Settings) -> bool:
@@ -110,7 +117,7 @@ async def _keep_running(name: str, work: Callable[[], Awaitable[None]], clock: C
         await clock.sleep(AGAIN_SECONDS)
 
 
-async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
+async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
     for each in tasks:
         each.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -78,6 +78,7 @@ class Shop:
         await broker.ensure_commands()
         members = Members(DEAD_AFTER_SECONDS, self.clock)
         node = self.nodes[name] = Node(name, settings.cluster, broker, members, self.clock)
+        await self.run(node.hear())
         node.gateway = Gateway(
             *(broker, self.wire, self.registry, settings, PARTITIONS, members, LiveRows()),
             self.clock,

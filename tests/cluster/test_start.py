@@ -18,6 +18,8 @@ import pytest
 from nats.js.api import StorageType, StreamConfig
 
 from engine.cluster import broker, join
+from engine.cluster.broker import Broker
+from engine.cluster_settings import ClusterSettings
 from engine.config import load_settings
 from engine.errors import BrokerUnavailable
 from engine.runtime import open_engine
@@ -180,6 +182,46 @@ async def test_an_engine_listens_to_the_operator_alone(
         await serving
 
 
+async def test_a_node_whose_client_gives_up_for_good_ends_as_failed(
+    mariadb_url: str, nats: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect, made_by = Broker.connect, []
+
+    async def connect_and_show(settings: ClusterSettings, name: str) -> Broker:
+        made_by.append(await connect(settings, name))
+        return made_by[-1]
+
+    monkeypatch.setattr(Broker, "connect", connect_and_show)
+    async with town(mariadb_url, nats) as made:
+        settings = made.settings(**{"service.port": 0, "service.admin_port": 0})
+        told: asyncio.Future[Urls] = asyncio.get_running_loop().create_future()
+        serving = asyncio.create_task(program.serve(settings, told.set_result))
+        await asyncio.wait((told, serving), return_when=asyncio.FIRST_COMPLETED)
+        (found,) = made_by
+        found.client._transport.write(b"NONSENSE\r\n")  # type: ignore[union-attr]
+        with pytest.raises(BrokerUnavailable, match="ended the connection for good"):
+            await serving
+
+
+async def test_who_uses_the_library_is_told_that_a_node_can_go_on_no_more(
+    mariadb_url: str, nats: NatsServer
+) -> None:
+    async with town(mariadb_url, nats) as made:
+        site = await made.join("all")
+        failing = asyncio.create_task(site.engine.failed())
+        broker = site.gateway._broker
+        broker.client._transport.write(b"NONSENSE\r\n")  # type: ignore[union-attr]
+        assert "ended the connection for good" in await failing
+
+
+async def test_an_engine_outside_a_cluster_never_fails_so() -> None:
+    async with open_engine(load_settings(None, {"store.url": "memory:"}, {})) as engine:
+        failing = asyncio.create_task(engine.failed())
+        await engine.open_sale("A", stock=1)
+        assert not failing.done()
+        failing.cancel()
+
+
 def test_a_broker_that_syncs_now_and_then_is_refused_under_strict(tmp_path: Path) -> None:
     need_nats()
     with nats_server(tmp_path / "nats", sync_interval="2m") as server:
@@ -217,7 +259,7 @@ def test_brokers_without_room_for_a_stream_are_refused(
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("commands", "has a stream shaped-commands of"),
+        ("commands", "the stream shaped-commands is not one for commands"),
         ("events", "the stream shaped-events is not one for events"),
     ],
 )
@@ -275,9 +317,17 @@ async def test_a_namesake_is_refused_and_the_node_that_runs_keeps_its_partitions
             # It listens for two of them before it takes part.
             cluster__heartbeat_ms=500,
             cluster__role=role,
+            cluster__stream_bytes_max=2_000_000,
+            cluster__events_seconds_max=1,
         )
+        broker = gateway.gateway._broker
+        js = broker.client.jetstream()
+        names = [f"{made.prefix}-{kind}" for kind in ("commands", "events")]
+        streams = [(await js.stream_info(each)).config for each in names]
         ended = await asyncio.to_thread(serve, tmp_path, settings)
         assert "another node that runs is called 'engine-1'" in ended.error
         assert (ended.code, ended.out) == (BAD_INPUT, "")
         await made.settled(gateway)
         assert await owners() == before
+        # They are of those that run, whatever it would have wanted of them.
+        assert [(await js.stream_info(each)).config for each in names] == streams
