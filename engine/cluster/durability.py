@@ -17,9 +17,6 @@ logger = logging.getLogger(__name__)
 
 ANSWER_SECONDS_MAX: Final = 3.0
 
-_OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-"""Past the proxies of the environment: the brokers are of the same network."""
-
 
 class _JetStream(msgspec.Struct, frozen=True):
     config: dict[str, Any] | None = None
@@ -69,5 +66,7 @@ async def check_durability(settings: ClusterSettings) -> None:
 
 
 def _read(url: str) -> _Varz:
-    with _OPENER.open(url, timeout=ANSWER_SECONDS_MAX) as reply:
+    # Past the proxies of the environment: the brokers are of the same network.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(url, timeout=ANSWER_SECONDS_MAX) as reply:
         return msgspec.json.decode(reply.read(), type=_Varz)
