@@ -68,7 +68,7 @@ class HoldExpiry:
         self._execute_many = execute_many
         self._clock = clock
         self._at_once = at_once
-        self._complaint = ""
+        self._complaints: set[str] = set()
 
     async def run(self) -> None:
         try:
@@ -89,7 +89,7 @@ class HoldExpiry:
             self._complain(error)
             return 0
         if not self._busy:
-            self._complaint = ""
+            self._complaints.clear()
         return given_back
 
     async def give_back_due(self) -> int:
@@ -190,9 +190,9 @@ class HoldExpiry:
         return outcomes
 
     def _complain(self, error: SeckillError) -> None:
-        """Log an error, but not the same one twice a second."""
-        if str(error) != self._complaint:
-            self._complaint = str(error)
+        """Log an error, but not the same one again and again."""
+        if str(error) not in self._complaints:
+            self._complaints.add(str(error))
             logger.warning("due holds wait: %s", error)
 
 

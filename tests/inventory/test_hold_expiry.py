@@ -187,6 +187,24 @@ async def test_a_partition_that_does_not_work_keeps_no_hold_of_another_and_is_tr
     assert await expiry.give_back_due() == 10
 
 
+async def test_partitions_that_do_not_work_are_named_once_each(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    holds = DueHolds([DEAD, LIVE])
+
+    async def execute_many(commands: Sequence[Command]) -> list[Outcome]:
+        return [PartitionLost(f"nobody owns that of {each.aggregate_id}") for each in commands]
+
+    clock = VirtualClock()
+    expiry = HoldExpiry(cast(ReadStore, holds), execute_many, clock, partitions=2)
+    running = asyncio.create_task(expiry.run())
+    for _ in range(4):
+        await settle()
+        clock.advance(LEFT_ALONE_SECONDS)
+    assert len(caplog.records) == 2
+    running.cancel()
+
+
 async def test_what_is_tried_beside_the_looks_ends_with_them() -> None:
     holds = DueHolds([DEAD])
     half = HalfDead(holds, PartitionLost("nobody owns it"))
