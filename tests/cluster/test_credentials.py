@@ -99,7 +99,7 @@ async def test_a_broker_that_knows_the_account_lets_the_user_of_the_file_in(
         assert (await broker.life()).last == 0
 
 
-SEED = pair(nkeys.PREFIX_BYTE_USER).seed.decode()
+SEED = nkeys.encode_seed(bytes(32), nkeys.PREFIX_BYTE_USER).decode()
 
 
 @pytest.mark.parametrize(
@@ -112,6 +112,7 @@ SEED = pair(nkeys.PREFIX_BYTE_USER).seed.decode()
         (credentials("e30", SEED[:-9]), "the seed in .* is none of a user"),
         (credentials("e30", SEED + "\r"), "the seed in .* is none of a user"),
     ],
+    ids=["empty", "no seed", "no token", "another seed", "half a seed", "lines of DOS"],
 )
 def test_a_file_that_cannot_be_used_is_a_wrong_setting(
     tmp_path: Path, text: str, said: str
