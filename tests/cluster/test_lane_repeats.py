@@ -156,7 +156,7 @@ class Crowd:
         self.broker = self.server.connect()
         self.lane = Lane(
             *(0, self.broker, Wire(REGISTRY), "inbox", 4_000, 0.0),
-            *(count().__next__, self.clock),
+            *(count().__next__, self.clock, Counters()),
         )
         now = self.clock.monotonic()
         loop = asyncio.get_running_loop()

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from engine.cluster.broker import PullConsumer
 from engine.cluster.intake import CUT_ASKED_TIMES, CUT_SECONDS, Limits
 from engine.cluster.owner import Owner
+from engine.cluster.pull_consumer import PullConsumer
 from engine.config import load_settings
 from engine.cqrs.command_side.live_rows import LiveRows
 from engine.cqrs.command_side.partition_maker import PartitionMaker
