@@ -261,9 +261,10 @@ class LateCommands:
         if now - self._said_at >= SAY_SECONDS:
             self._said_at = now
             logger.warning(
-                "partition %d: %d messages came after the deadline of all their commands, the last one "
-                "%.1f s: they waited too long, or the clock of a gateway is behind",
-                *(self._partition, self._messages, late_us / 1e6),
+                "partition %d: %d %s came after the deadline of every command, the last time by "
+                "%.1f s: the wait was too long, or the clock of a gateway is behind",
+                *(self._partition, self._messages),
+                *("message" if self._messages == 1 else "messages", late_us / 1e6),
             )
             self._messages = 0
 

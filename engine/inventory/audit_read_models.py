@@ -198,7 +198,8 @@ class _Model:
 
     def _notes(self) -> Iterator[str]:
         if self.behind:
-            yield f"{self._place} is {self.behind:,} commits behind: compared up to there"
+            commits = "commit" if self.behind == 1 else "commits"
+            yield f"{self._place} is {self.behind:,} {commits} behind: compared up to there"
         if self.left_out:
             names = ", ".join(sorted(self.left_out)[:NAMES_MAX])
             more = ", ..." if len(self.left_out) > NAMES_MAX else ""

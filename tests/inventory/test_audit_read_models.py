@@ -150,9 +150,7 @@ async def test_read_models_that_are_behind_are_compared_up_to_there(url: str) ->
     report = await prove(url)
     assert report.ok, told(report)
     assert rows_checked(report)[0] == 11
-    assert [
-        each.endswith("is 1 commits behind: compared up to there") for each in report.notes
-    ] == [
+    assert [each.endswith("is 1 commit behind: compared up to there") for each in report.notes] == [
         True,
         True,
     ]
