@@ -13,7 +13,7 @@ from tests.servers import need
 
 CHROMIUM: Final = ("chromium", "chromium-browser", "google-chrome")
 
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=60_000)
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,7 @@ def open_page(browser: Browser, errors: list[str]) -> Iterator[OpenPage]:
 
     def open_(url: str) -> Page:
         context = browser.new_context(viewport={"width": 360, "height": 740})
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(60_000)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda each: errors.append(each.text) if each.type == "error" else None)

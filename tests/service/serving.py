@@ -18,8 +18,8 @@ from engine.testing.ports import HeldPort
 from engine.testing.processes import pause, resume
 from tests.architecture.source_tree import ROOT
 
-STOP_SECONDS_MAX = 20.0
-ASK_SECONDS_MAX = 30.0
+STOP_SECONDS_MAX = 60.0
+ASK_SECONDS_MAX = 60.0
 
 
 class Served:
