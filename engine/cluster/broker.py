@@ -197,6 +197,10 @@ class Broker:
         """`seckill.commands.3`"""
         return ".".join((self._settings.prefix, *map(str, parts)))
 
+    async def reach(self) -> None:
+        """Raises BrokerUnavailable while JetStream does not answer; nothing is changed."""
+        await self._find_stream()
+
     async def ensure_commands(self) -> None:
         """Make the stream of commands, or bring it up to the settings.
 

@@ -81,6 +81,8 @@ async def join_gateway(
     node = Node(name, cluster, broker, members, clock)
     node.gateway, node.store = gateway, reader.info.identity
     opened.push_async_callback(node.close)
+    # Brokers that have just started may not have found one another, and then not everybody is heard.
+    await _patiently(broker.reach, clock)
     # The streams are everybody's: who may not join changes nothing of them.
     await node.hear()
     await _patiently(broker.ensure_commands, clock)

@@ -146,9 +146,16 @@ async def test_without_jetstream_it_fails_also_when_nobody_looks_at_durability(
 ) -> None:
     monkeypatch.setattr(join, "START_TRIES_MAX", 0)
     settings = {"store.url": "memory:", **at(bare_nats, cluster__durability="relaxed")}
+    client = await nats_client.connect(bare_nats.url)
+    heard = await client.subscribe("seckill.nodes.*")
+    await client.flush()
     with pytest.raises(BrokerUnavailable, match="JetStream does not answer: it is not on"):
         async with open_engine(load_settings(None, settings, {})):
             pass
+    await client.flush()
+    # It would not have been heard by everybody: the brokers may not have found one another.
+    assert heard.pending_msgs == 0
+    await client.close()
 
 
 async def test_an_engine_listens_to_the_operator_alone(
