@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final
 
 import msgspec
@@ -24,6 +24,7 @@ from loadtest.wrong import WrongAnswer
 
 PULL_SECONDS: Final = 5.0
 CONSUMERS_MAX: Final = 20
+PUBLISH_TRIES_MAX: Final = 5
 AGAIN_SECONDS: Final = 0.1
 FAR_US: Final = 1 << 52
 
@@ -139,11 +140,19 @@ class _Stream:
 
         async def sender() -> None:
             for number in numbers:
-                await self._broker.publish(0, self._payload, f"{before}-{number}")
+                await self._publish_one(f"{before}-{number}")
 
         began = time.perf_counter()
         await asyncio.gather(*(sender() for _ in range(self._in_flight)))
         return self._messages / (time.perf_counter() - began)
+
+    async def _publish_one(self, message_id: str) -> None:
+        """As a gateway does: what is not acknowledged in time is sent again under its id."""
+        for _ in range(PUBLISH_TRIES_MAX - 1):
+            with suppress(BrokerUnavailable):
+                await self._broker.publish(0, self._payload, message_id)
+                return
+        await self._broker.publish(0, self._payload, message_id)
 
     async def _consume(self, before: int) -> float:
         consumer = await self._consumer(before)
