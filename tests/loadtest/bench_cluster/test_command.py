@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from engine.cluster.broker import Broker
 from engine.cluster.pull_consumer import PullConsumer
+from engine.errors import BrokerUnavailable
 from engine.event_loop import run_async
 from loadtest.bench_cluster.brokers import CONSUME, PUBLISH
 from loadtest.bench_cluster.caller import Task
@@ -137,6 +139,26 @@ def test_a_message_that_is_not_read_as_published_is_a_wrong_answer(
     assert done.exit_code == 1
     assert "was not read as it was published" in done.output
     assert list(place.iterdir()) == []
+
+
+def test_a_message_that_is_not_acknowledged_in_time_is_sent_again(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Broker.publish
+    seen: set[str] = set()
+
+    async def late(broker: Broker, partition: int, payload: bytes, message_id: str) -> int:
+        """Every message is stored, and its first acknowledgement does not arrive."""
+        sequence = await real(broker, partition, payload, message_id)
+        if message_id not in seen:
+            seen.add(message_id)
+            raise BrokerUnavailable("no answer in time")
+        return sequence
+
+    monkeypatch.setattr(Broker, "publish", late)
+    done = bench(place / "out", "brokers")
+    assert done.exit_code == 0, done.output
+    assert seen
 
 
 def test_missing_programs_and_unknown_names_are_refused_before_anything_runs(
