@@ -53,6 +53,11 @@ def describe_machine(store: StoreInfo) -> Machine:
     )
 
 
+def load_average() -> float:
+    """Of the last minute: what else the cores had to do. 0 where the system does not tell."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else 0.0
+
+
 def source_commit() -> str:
     """The git commit of this source, `+dirty` when files differ, or "unknown".
 

@@ -23,6 +23,7 @@ from engine.cluster.owners import Owners
 from engine.cluster.replies import Replies
 from engine.cluster_settings import ClusterSettings
 from engine.cqrs.command_side.statistics import Statistics
+from engine.cqrs.long_task import say_why
 from engine.errors import BrokerUnavailable, ConfigError
 
 logger = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ class Node:
     def run(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Run something until `close`."""
         task = asyncio.create_task(work, name=name)
-        task.add_done_callback(_say_why)
+        task.add_done_callback(say_why)
         self._tasks.append(task)
 
     async def hear(self) -> None:
@@ -237,9 +238,3 @@ class Node:
         self.members.show(heartbeat)
         subject = self.broker.subject("nodes", self.name)
         await self.broker.send(subject, encode_heartbeat(heartbeat))
-
-
-def _say_why(task: asyncio.Task[None]) -> None:
-    """Log what ended a task that was to run until `close`."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.critical("%s stopped until the next start", task.get_name(), exc_info=error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -11,15 +10,13 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from engine.errors import ConfigError
 from engine.event_loop import run_async
-from engine.runtime import tune_garbage_collector
 from engine.terminal import wide_console
 from loadtest.bench import runs as bench_runs
+from loadtest.bench.program import chosen, stores_beside
 from loadtest.bench.report import BenchRun, Figure, table_of, write
 from loadtest.bench.steps import Bench
 from loadtest.machine import describe_machine, source_commit
-from loadtest.wrong import WrongAnswer
 
 
 def measure(bench: Bench, names: list[str], place: Path, started: datetime) -> BenchRun:
@@ -73,33 +70,10 @@ def bench(
     """
     started = datetime.now(UTC)
     out = out or Path("results") / f"bench-{started:%Y-%m-%d}-{source_commit()[:8]}"
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        # Beside the results: a directory for temporary files may live in memory, where fsync
-        # costs nothing.
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".bench-stores-") as place:
-            runs = Bench(Path(place), repeats, scale, history_events)
-            names = chosen(list(runs.steps()), only)
-            tune_garbage_collector()
-            run = measure(runs, names, Path(place), started)
+    with stores_beside(out) as place:
+        runs = Bench(place, repeats, scale, history_events)
+        run = measure(runs, chosen(list(runs.steps()), only), place, started)
         write(run, out)
-    except WrongAnswer as error:
-        typer.echo(f"wrong answer, nothing is written: {error}", err=True)
-        raise typer.Exit(1) from None
-    except ConfigError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
-    except OSError as error:
-        typer.echo(f"error: cannot write to {out.parent}: {error.strerror}", err=True)
-        raise typer.Exit(2) from None
     console = wide_console()
     console.print(table_of(run))
     console.print(f"written: {out}/run.json and README.md")
-
-
-def chosen(known: list[str], only: list[str] | None) -> list[str]:
-    """Return the benchmarks to run, in their order. Raises BadParameter for an unknown one."""
-    for name in only or ():
-        if name not in known:
-            raise typer.BadParameter(f"{name!r} is not one of: {', '.join(known)}")
-    return [name for name in known if not only or name in only]

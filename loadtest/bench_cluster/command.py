@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -14,17 +12,15 @@ from rich.console import Console
 from rich.progress import Progress
 
 from engine.config import load_settings
-from engine.errors import SeckillError
 from engine.event_loop import run_async
-from engine.runtime import initialise_store, tune_garbage_collector
+from engine.runtime import initialise_store
 from engine.terminal import wide_console
 from engine.testing.mariadb_server import mariadb_server
 from engine.testing.nats_server import find_nats_server
-from loadtest.bench.command import chosen
+from loadtest.bench.program import chosen, stores_beside
 from loadtest.bench_cluster.report import ClusterRun, tables_of, write
 from loadtest.bench_cluster.steps import NAMES, QUICK, ClusterBench, Sizes, check_programs
-from loadtest.machine import Machine, describe_machine, source_commit
-from loadtest.wrong import WrongAnswer
+from loadtest.machine import Machine, describe_machine, load_average, source_commit
 
 
 def measure(
@@ -32,14 +28,14 @@ def measure(
 ) -> ClusterRun:
     """Run the benchmarks `names` with a progress bar. Raises WrongAnswer when a check fails."""
     commit = source_commit()
-    loads = [_load_average()]
+    loads = [load_average()]
     with Progress(console=Console(stderr=True)) as progress:
         bench = ClusterBench(place, sizes, seed, lambda: progress.advance(task))
         task = progress.add_task("benchmarks", total=sum(map(bench.work, names)))
         for name in names:
             progress.update(task, description=name)
             bench.run(name)
-            loads.append(_load_average())
+            loads.append(load_average())
     return ClusterRun(
         started_at=started.isoformat(timespec="seconds"),
         commit=commit,
@@ -76,23 +72,11 @@ def bench_cluster(
     """
     started = datetime.now(UTC)
     out = out or Path("results") / f"{started:%Y-%m-%d}-cluster-hop"
-    try:
+    with stores_beside(out) as place:
         check_programs()
         names = chosen(list(NAMES), only)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        # Beside the results: a directory for temporary files may live in memory, where fsync
-        # costs nothing. Its name is short, because that of a socket in it may have 107 characters.
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".bench-") as stores:
-            tune_garbage_collector()
-            sizes = QUICK if quick else Sizes()
-            run = measure(Path(stores).resolve(), sizes, names, started, seed)
+        run = measure(place, QUICK if quick else Sizes(), names, started, seed)
         write(run, out)
-    except WrongAnswer as error:
-        typer.echo(f"wrong answer, nothing is written: {error}", err=True)
-        raise typer.Exit(1) from None
-    except (SeckillError, OSError, RuntimeError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
     console = wide_console()
     for table in tables_of(run):
         console.print(table)
@@ -115,7 +99,3 @@ def _broker_version() -> str:
     assert program is not None
     done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
     return done.stdout.strip()
-
-
-def _load_average() -> float:
-    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else 0.0

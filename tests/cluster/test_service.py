@@ -5,17 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 from engine.testing.nats_server import NatsServer
-from tests.cluster.town import PARTITIONS, Site, eventually, sku_in, two_by_two
+from tests.cluster.town import PARTITIONS, SKUS, eventually, open_all, two_by_two
 
-SKUS = [sku_in(number) for number in range(PARTITIONS)]
 EVERYWHERE = range(PARTITIONS)
-
-
-async def open_all(site: Site, stock: int = 5, hold_seconds: int = 600) -> None:
-    for sku in SKUS:
-        body = {"stock": stock, "hold_seconds": hold_seconds}
-        reply = await site.admin.post(f"/v1/admin/skus/{sku}/open", body)
-        assert reply.status == 201, reply
 
 
 async def test_an_order_of_one_gateway_is_found_confirmed_and_released_at_the_other(

@@ -18,18 +18,19 @@ from engine.gate.feed import GateFeed
 from engine.runtime import open_gate
 from engine.service.gate_source import LiveSource
 from engine.testing.nats_server import NatsServer
-from tests.cluster.town import PARTITIONS, Site, eventually, served, sku_in, town, two_by_two
+from tests.cluster.town import (
+    PARTITIONS,
+    SKUS,
+    Site,
+    eventually,
+    open_all,
+    served,
+    town,
+    two_by_two,
+)
 from tests.gate.waiting import until
 
-SKUS = [sku_in(number) for number in range(PARTITIONS)]
 EVERYWHERE = range(PARTITIONS)
-
-
-async def open_all(site: Site, stock: int = 5, hold_seconds: int = 600) -> None:
-    for sku in SKUS:
-        body = {"stock": stock, "hold_seconds": hold_seconds}
-        reply = await site.admin.post(f"/v1/admin/skus/{sku}/open", body)
-        assert reply.status == 201, reply
 
 
 class Page:

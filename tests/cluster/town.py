@@ -182,6 +182,18 @@ def sku_in(partition: int, name: str = "sku", partitions: int = PARTITIONS) -> s
     )
 
 
+SKUS: Final = [sku_in(number) for number in range(PARTITIONS)]
+"""One in each partition."""
+
+
+async def open_all(site: Site, stock: int = 5, hold_seconds: int = 600) -> None:
+    """Open a sale of each of SKUS."""
+    for sku in SKUS:
+        body = {"stock": stock, "hold_seconds": hold_seconds}
+        reply = await site.admin.post(f"/v1/admin/skus/{sku}/open", body)
+        assert reply.status == 201, reply
+
+
 async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

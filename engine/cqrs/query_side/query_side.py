@@ -25,6 +25,7 @@ from engine.clock import Clock
 from engine.cqrs.aggregate import Registry
 from engine.cqrs.codec import Codec
 from engine.cqrs.event_store import EventReader
+from engine.cqrs.long_task import say_why
 from engine.cqrs.process_manager import Execute, ManagerLoop, ProcessManager
 from engine.cqrs.query_side.dead_letters import hand_back, settle
 from engine.cqrs.query_side.inline import InlineProjections
@@ -87,7 +88,7 @@ class QuerySide:
     ) -> None:
         """Run something until `close`, or until its partition is left."""
         task = asyncio.create_task(work, name=name)
-        task.add_done_callback(_say_why)
+        task.add_done_callback(say_why)
         self._tasks.setdefault(partition, []).append(task)
 
     def start_projection(
@@ -282,9 +283,3 @@ async def _stop(tasks: Sequence[asyncio.Task[None]]) -> None:
     for each in tasks:
         each.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _say_why(task: asyncio.Task[None]) -> None:
-    """Log what ended a task that was to run until `close`."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.critical("%s stopped until the next start: %r", task.get_name(), error)

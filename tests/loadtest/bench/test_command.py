@@ -46,7 +46,7 @@ def test_every_benchmark_runs_and_is_written(
 ) -> None:
     monkeypatch.setattr("loadtest.bench.steps.LONELY_ORDERS", 5)
     # It would change the collector of the whole test process.
-    monkeypatch.setattr("loadtest.bench.command.tune_garbage_collector", lambda: None)
+    monkeypatch.setattr("loadtest.bench.program.tune_garbage_collector", lambda: None)
     done = bench(tmp_path / "out", "--history-events", "8190")
     assert done.exit_code == 0, done.output
     written = json.loads((tmp_path / "out" / "run.json").read_text())
@@ -70,7 +70,7 @@ def test_a_wrong_answer_fails_the_run_and_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setattr("loadtest.bench.steps.LONELY_ORDERS", 8)
-    monkeypatch.setattr("loadtest.bench.command.tune_garbage_collector", lambda: None)
+    monkeypatch.setattr("loadtest.bench.program.tune_garbage_collector", lambda: None)
     monkeypatch.setattr(bench_runs, "STOCK", 7)
     done = bench(tmp_path / "out", "--only", name)
     assert done.exit_code == 1
@@ -80,7 +80,7 @@ def test_a_wrong_answer_fails_the_run_and_writes_nothing(
 
 def test_only_runs_what_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("loadtest.bench.steps.LONELY_ORDERS", 5)
-    monkeypatch.setattr("loadtest.bench.command.tune_garbage_collector", lambda: None)
+    monkeypatch.setattr("loadtest.bench.program.tune_garbage_collector", lambda: None)
     assert bench(tmp_path / "out", "--only", "lonely").exit_code == 0
     written = json.loads((tmp_path / "out" / "run.json").read_text())
     assert [each["name"].split(" /")[0] for each in written["figures"]] == ["one lonely order"] * 2

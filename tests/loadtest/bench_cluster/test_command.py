@@ -43,7 +43,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     need_nats()
     monkeypatch.setattr("loadtest.bench_cluster.command.Sizes", lambda: TINY)
     # It would change the collector of the whole test process.
-    monkeypatch.setattr("loadtest.bench_cluster.command.tune_garbage_collector", lambda: None)
+    monkeypatch.setattr("loadtest.bench.program.tune_garbage_collector", lambda: None)
     few = (Layout(SQLITE), Layout(SQLITE, 1))
     monkeypatch.setattr("loadtest.bench_cluster.steps.HOP_LAYOUTS", few)
     split = (Layout(MARIADB), Layout(MARIADB, 1, True))

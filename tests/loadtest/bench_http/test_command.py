@@ -27,7 +27,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
         "loadtest.bench_http.command.generator_name", lambda: "loadtest.http_client"
     )
     # It would change the collector of the whole test process.
-    monkeypatch.setattr("loadtest.bench_http.command.tune_garbage_collector", lambda: None)
+    monkeypatch.setattr("loadtest.bench.program.tune_garbage_collector", lambda: None)
 
 
 def bench(out: Path, *only: str) -> Result:
