@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -24,9 +25,11 @@ from loadtest.wrong import WrongAnswer
 
 PULL_SECONDS: Final = 5.0
 CONSUMERS_MAX: Final = 20
-PUBLISH_TRIES_MAX: Final = 5
+TRIES_MAX: Final = 5
 AGAIN_SECONDS: Final = 0.1
 FAR_US: Final = 1 << 52
+
+T = TypeVar("T")
 
 PUBLISH: Final = "published, each acknowledged"
 CONSUME: Final = "consumed"
@@ -102,10 +105,23 @@ async def _stream(servers: Servers, replicas: int) -> AsyncIterator[Broker]:
     )
     broker = await Broker.connect(settings, "bench")
     try:
-        await broker.ensure_commands()
+        await _answered(broker.ensure_commands)
         yield broker
     finally:
         await broker.close()
+
+
+async def _answered(ask: Callable[[], Awaitable[T]]) -> T:
+    """What the broker says, which is asked again when it says nothing in time, as nodes do.
+
+    A message that is sent again has the same id. Raises BrokerUnavailable in the end.
+    """
+    for _ in range(TRIES_MAX - 1):
+        try:
+            return await ask()
+        except BrokerUnavailable:
+            await asyncio.sleep(AGAIN_SECONDS)
+    return await ask()
 
 
 def _payload(commands: int) -> bytes:
@@ -124,35 +140,31 @@ class _Stream:
 
     async def measure(self) -> tuple[float, float]:
         """Messages/s published and consumed. Raises WrongAnswer."""
-        before = (await self._broker.life()).last
+        before = await self._last()
         published = await self._publish(before)
-        last = (await self._broker.life()).last
+        last = await self._last()
         if last != before + self._messages:
             raise WrongAnswer(
                 f"{self._messages:,} messages were acknowledged, {last - before:,} are stored"
             )
         consumed = await self._consume(before)
-        await self._broker.remove_up_to(0, last)
+        await _answered(lambda: self._broker.remove_up_to(0, last))
         return published, consumed
+
+    async def _last(self) -> int:
+        return (await _answered(self._broker.life)).last
 
     async def _publish(self, before: int) -> float:
         numbers = iter(range(self._messages))
 
         async def sender() -> None:
             for number in numbers:
-                await self._publish_one(f"{before}-{number}")
+                message_id = f"{before}-{number}"
+                await _answered(partial(self._broker.publish, 0, self._payload, message_id))
 
         began = time.perf_counter()
         await asyncio.gather(*(sender() for _ in range(self._in_flight)))
         return self._messages / (time.perf_counter() - began)
-
-    async def _publish_one(self, message_id: str) -> None:
-        """As a gateway does: what is not acknowledged in time is sent again under its id."""
-        for _ in range(PUBLISH_TRIES_MAX - 1):
-            with suppress(BrokerUnavailable):
-                await self._broker.publish(0, self._payload, message_id)
-                return
-        await self._broker.publish(0, self._payload, message_id)
 
     async def _consume(self, before: int) -> float:
         consumer = await self._consumer(before)
@@ -167,7 +179,7 @@ class _Stream:
     async def _consumer(self, before: int) -> PullConsumer:
         """A consumer that has read the first message: a new one is not known to every broker yet."""
         for _ in range(CONSUMERS_MAX):
-            consumer = await self._broker.consume(0, before + 1)
+            consumer = await _answered(lambda: self._broker.consume(0, before + 1))
             try:
                 await self._read(consumer, before, 1)
             except BrokerUnavailable:

@@ -141,21 +141,22 @@ def test_a_message_that_is_not_read_as_published_is_a_wrong_answer(
     assert list(place.iterdir()) == []
 
 
-def test_a_message_that_is_not_acknowledged_in_time_is_sent_again(
-    place: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("call", ["ensure_commands", "life", "publish", "consume", "remove_up_to"])
+def test_a_broker_that_does_not_answer_in_time_is_asked_again(
+    place: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    real = Broker.publish
-    seen: set[str] = set()
+    """Every call is carried out, and its first answer does not arrive."""
+    real = getattr(Broker, call)
+    seen: set[tuple[object, ...]] = set()
 
-    async def late(broker: Broker, partition: int, payload: bytes, message_id: str) -> int:
-        """Every message is stored, and its first acknowledgement does not arrive."""
-        sequence = await real(broker, partition, payload, message_id)
-        if message_id not in seen:
-            seen.add(message_id)
+    async def late(broker: Broker, *asked: object) -> object:
+        found = await real(broker, *asked)
+        if asked not in seen:
+            seen.add(asked)
             raise BrokerUnavailable("no answer in time")
-        return sequence
+        return found
 
-    monkeypatch.setattr(Broker, "publish", late)
+    monkeypatch.setattr(Broker, call, late)
     done = bench(place / "out", "brokers")
     assert done.exit_code == 0, done.output
     assert seen
