@@ -1,7 +1,7 @@
 """The store on a MySQL or MariaDB server: one connection for each partition's writer.
 
-A transaction is: the fence, alone, and only when it matched its row the versions, the commits and
-the row changes; then COMMIT. Whatever fails at or after COMMIT is in doubt until `acquire` has
+A transaction is three round trips: the fence with the versions, and only when it matched its row the
+commits with the row changes; then COMMIT. Whatever fails at or after COMMIT is in doubt until `acquire` has
 taken the partition over anew, which waits for what the old session may still hold.
 """
 
@@ -39,6 +39,7 @@ from engine.stores.layout import Layout, check_layout
 from engine.stores.mysql_connection import (
     AND_IN_A_TRANSACTION,
     WRITER_IDLE_SECONDS,
+    Answer,
     MysqlConnection,
     code_of,
     translate,
@@ -273,14 +274,23 @@ class MysqlStore(MysqlReads):
             return
         if wrong := wrong_versions(commits, dict(versions[0].rows)):
             raise WrongExpectedVersion(wrong)
-        changes = [(each.stream, change) for each in commits for change in each.changes]
         now_us = self._clock.wall_us() if at_us is None else at_us
-        for statement in sql.inserts(lease, commits, now_us, self._server.statement_bytes_max):
+        changes = [(each.stream, change) for each in commits for change in each.changes]
+        inserts = list(sql.inserts(lease, commits, now_us, self._server.statement_bytes_max))
+        for statement in inserts:
             self._check_size(statement)
-            await writer.run(statement)
-            self._failpoint("insert")
-        if changes:
-            await self._change_rows(writer, changes)
+        updates = [
+            sql.change_row(check_change(self._tables, stream, change), change)
+            for stream, change in changes
+        ]
+        answers: list[Answer] = []
+        for statements in sql.together([*inserts, *updates], self.commit_bytes_max):
+            answers += await writer.run_all(statements)
+        self._failpoint("insert")
+        for (stream, change), answer in zip(changes, answers[len(inserts) :], strict=True):
+            if answer.matched != 1:
+                raise await self._diverged(writer, stream, change)
+            self._failpoint("change")
 
     async def _project(self, writer: MysqlConnection, step: Step) -> None:
         """The step of an inline projection."""
@@ -289,22 +299,14 @@ class MysqlStore(MysqlReads):
         for statement in views_sql.writes(step):
             await writer.run(statement)
 
-    async def _change_rows(
-        self, writer: MysqlConnection, changes: Sequence[tuple[StreamKey, RowChange]]
-    ) -> None:
-        """All changes in one round trip; a hundred SKUs would else be a hundred."""
-        statements = [
-            sql.change_row(check_change(self._tables, stream, change), change)
-            for stream, change in changes
-        ]
-        answers = await writer.run_all(statements)
-        for (stream, change), answer in zip(changes, answers, strict=True):
-            if answer.matched != 1:
-                table = self._tables[change.table]
-                rows = (await writer.run(sql.read_rows(table, change.key))).rows
-                row = row_of(table, rows[0]) if rows else None
-                raise ProjectionDiverged(stream, explain(change, row))
-            self._failpoint("change")
+    async def _diverged(
+        self, writer: MysqlConnection, stream: StreamKey, change: RowChange
+    ) -> ProjectionDiverged:
+        """What a change did not find as it had to be."""
+        table = self._tables[change.table]
+        rows = (await writer.run(sql.read_rows(table, change.key))).rows
+        row = row_of(table, rows[0]) if rows else None
+        return ProjectionDiverged(stream, explain(change, row))
 
     async def _wrong_versions(self, commits: Sequence[NewCommit]) -> StoreError:
         """Name the streams that a duplicate key was about: another partition's writer has them."""

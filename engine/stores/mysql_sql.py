@@ -116,6 +116,21 @@ def _inserts(values: Iterable[str], bytes_max: int) -> Iterator[str]:
     yield head + ",".join(rows)
 
 
+def together(statements: Sequence[str], bytes_max: int) -> Iterator[list[str]]:
+    """Statements for one round trip each: as many as stay below `bytes_max`, or one that is larger."""
+    sent: list[str] = []
+    size = 0
+    for statement in statements:
+        statement_bytes = len(statement.encode()) + 1
+        if sent and size + statement_bytes > bytes_max:
+            yield sent
+            sent, size = [], 0
+        sent.append(statement)
+        size += statement_bytes
+    if sent:
+        yield sent
+
+
 def change_row(table: Table, change: RowChange) -> str:
     """One guarded change of one row: it matches or inserts one row, or its guard does not hold.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -61,3 +63,16 @@ def test_inserts_hold_every_commit_once_and_in_order(sizes: list[int], bytes_max
         rows = statement.count(",'counter',")
         head = statement.index("(0,")
         assert rows == 1 or len(statement.encode()) - head <= bytes_max + rows
+
+
+@given(sizes=st.lists(st.integers(1, 20), max_size=12), bytes_max=st.integers(1, 60))
+def test_statements_that_go_together_fit_and_keep_their_order(
+    sizes: list[int], bytes_max: int
+) -> None:
+    statements = ["é" * size for size in sizes]
+    sent = list(sql.together(statements, bytes_max))
+    assert [each for some in sent for each in some] == statements
+    for some in sent:
+        assert len(some) == 1 or len(";".join(some).encode()) < bytes_max
+    for some, more in pairwise(sent):
+        assert len(";".join([*some, more[0]]).encode()) >= bytes_max, "it had fitted"

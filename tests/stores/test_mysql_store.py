@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from engine.cqrs.event_store import EventStore
+from engine.cqrs.event_store import EventStore, RowChange
 from engine.errors import ConfigError, StoreUnavailable
 from engine.stores.failpoint import Failpoint, no_failpoint
 from engine.stores.layout import Layout
@@ -14,7 +14,7 @@ from engine.stores.mysql import MysqlStore
 from engine.stores.mysql_connection import Answer, MysqlConnection
 from engine.stores.mysql_schema import initialise
 from engine.stores.mysql_url import parse_mysql_url
-from engine.testing.store_contract import TABLES, EventStoreContract, commit
+from engine.testing.store_contract import INSERT, TABLES, EventStoreContract, commit
 
 
 class TestMysqlStore(EventStoreContract):
@@ -56,6 +56,34 @@ class TestMysqlStore(EventStoreContract):
                 with pytest.raises(StoreUnavailable, match="wrong user"):
                     await store.acquire(0)
             await store.acquire(0)
+
+    async def test_a_transaction_is_three_round_trips(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with self.store() as store:
+            lease = await store.acquire(0)
+            asked: list[list[str]] = []
+            run = MysqlConnection._run
+
+            async def noted(
+                self: MysqlConnection, text: str, statements: int, seconds: float
+            ) -> list[Answer]:
+                asked.append([each.split()[0] for each in text.split(";")])
+                return await run(self, text, statements, seconds)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(MysqlConnection, "_run", noted)
+                changes = [
+                    RowChange("totals", key, insert=True, put=INSERT.put) for key in ("a", "b")
+                ]
+                await store.append(
+                    lease, [commit(each.key, 1, changes=(each,)) for each in changes]
+                )
+            assert asked == [
+                ["BEGIN", "UPDATE", "(SELECT"],
+                ["INSERT", "INSERT", "INSERT"],
+                ["COMMIT"],
+            ]
 
     async def open_store(
         self, *, partitions: int = 1, failpoint: Failpoint = no_failpoint
