@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CODE := engine loadtest tests
 
-# Tests wait for servers more than they compute, so two processes share them; whoever has none left takes
-# half of the other's. Not in pyproject.toml: a single test would start two processes first, and neither
+# Tests wait for servers more than they compute: three processes share them, and two cores are enough for
+# that. Whoever has none left takes half of another's. Not in pyproject.toml: a single test would start two processes first, and neither
 # a debugger nor `-s` reaches into them.
-SIDE_BY_SIDE := --numprocesses=2 --dist=worksteal
+SIDE_BY_SIDE := --numprocesses=3 --dist=worksteal
 
 # `make install PYTHON=/path/to/python3.12` chooses the interpreter.
 PYTHON ?=

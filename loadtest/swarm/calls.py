@@ -202,7 +202,7 @@ def _read(reply: ResponseContextManager) -> Verdict:
         return Again(_pause(_decode(reply, _Problem, _Problem()).retry_after_ms))
     if status == 202 or not status or status >= 500:
         # A broken connection, too: what was sent may have arrived.
-        return InDoubt(RETRY_SECONDS)
+        return InDoubt(_pause(_decode(reply, _Problem, _Problem()).retry_after_ms))
     return Broken(f"{status} {_start_of(reply)}")
 
 
