@@ -21,7 +21,14 @@ from engine.cqrs.command_side.statistics import Statistics
 from engine.cqrs.event_store import EventReader, StoreInfo
 from engine.cqrs.messages import Answer, Command, Event, Outcome, Rejected
 from engine.cqrs.process_manager import Send
-from engine.errors import DeadlineExceeded, OutcomeUnknown, SeckillError, StoreUnavailable
+from engine.errors import (
+    DeadlineExceeded,
+    EngineClosed,
+    OutcomeUnknown,
+    PartitionLost,
+    SeckillError,
+    StoreUnavailable,
+)
 from engine.inventory.checkout import CHECKOUT
 from engine.inventory.commands import (
     CloseSale,
@@ -222,11 +229,11 @@ class Engine:
             give_up()
         if reacting.cancelled():
             raise OutcomeUnknown(order_id)
-        await reacting
         try:
+            await reacting
             order = await self.queries.order(order_id)
-        except StoreUnavailable as error:
-            # It is placed by now, and "unavailable" would say that nothing happened.
+        except (StoreUnavailable, PartitionLost, EngineClosed) as error:
+            # It is placed by now and goes on: each of these would say that nothing happened.
             raise OutcomeUnknown(order_id) from error
         assert order is not None, "an order that was placed has events"
         return order

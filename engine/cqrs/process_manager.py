@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from engine.clock import Clock
 from engine.cqrs.codec import name_commit
 from engine.cqrs.event_store import StoredCommit
 from engine.cqrs.messages import Answer, Command, Event
+from engine.cqrs.partitioning import partition_of
 from engine.cqrs.query_side.projection import RecordedCommit
 from engine.cqrs.query_side.read_model import DeadLetter, Progress, ReadStore, Step
 from engine.cqrs.query_side.subscription import Subscription
@@ -39,32 +41,64 @@ NAMESPACE: Final = uuid.UUID("5ec1c111-0000-4000-8000-000000000000")
 RETRY_SECONDS: Final = 0.2
 LOST_RETRY_SECONDS: Final = 1.0
 
+PATIENCE_SECONDS: Final = 10.0
+"""How long a command to another partition is sent again before its event is laid aside."""
+
+ASIDE_SECONDS_MIN: Final = 1.0
+ASIDE_SECONDS_MAX: Final = 15.0
+"""How long events are laid aside: twice as long every time, while none of them could go on."""
+
+WAITS: Final = "waits: "
+"""How the reason of a dead letter begins whose event was laid aside; it goes on by itself."""
+
 Execute: TypeAlias = Callable[[Command], Awaitable[Answer]]
+
+
+class Waits(Exception):
+    """A partition that a command is for cannot be reached now. The text says why."""
 
 
 class Send:
     """What a reaction sends commands with, until each of them is answered."""
 
     def __init__(
-        self, execute: Execute, manager: str, stream: StreamKey, version: int, clock: Clock
+        self,
+        execute: Execute,
+        manager: str,
+        stream: StreamKey,
+        version: int,
+        clock: Clock,
+        is_elsewhere: Callable[[Command], bool] = lambda _: False,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
-        """`stream` and `version` name the event that is reacted to."""
+        """`stream` and `version` name the event that is reacted to. A command that `is_elsewhere` is
+        sent again for `patience_seconds`, any other without end."""
         self._execute = execute
         self._seed = f"{manager}/{stream[0]}/{stream[1]}/{version}"
         self._clock = clock
+        self._is_elsewhere = is_elsewhere
+        self._patience_seconds = patience_seconds
 
     def id(self, target: str, number: int = 0) -> str:
         """The id of the command to `target`: the same whenever this event is reacted to."""
         return uuid.uuid5(NAMESPACE, f"{self._seed}/{target}/{number}").hex
 
     async def __call__(self, command: Command) -> Answer:
-        """Execute a command. Raises what no repetition would cure, and PartitionLost."""
+        """Execute a command. Raises what no repetition would cure, PartitionLost, and Waits."""
+        is_elsewhere = self._is_elsewhere(command)
+        give_up = self._clock.monotonic() + self._patience_seconds if is_elsewhere else math.inf
         while True:
             try:
                 return await self._execute(command)
             except SEND_AGAIN as error:
+                if self._clock.monotonic() >= give_up:
+                    raise Waits(str(error)) from error
                 logger.info("%s is sent again: %s", type(command).__name__, error)
                 await self._clock.sleep(RETRY_SECONDS)
+            except PartitionLost as error:
+                if is_elsewhere:
+                    raise Waits(str(error)) from error
+                raise
 
 
 React: TypeAlias = Callable[[str, Event, Send], Coroutine[Any, Any, None]]
@@ -77,7 +111,8 @@ class ProcessManager:
 
     Events of one aggregate are reacted to in order, those of several aggregates at once. An event
     whose reaction raises becomes a dead letter, with what follows in its stream. Letters are reacted
-    to again, in their order, at every start and when the progress has another revision.
+    to again, in their order, at every start and when the progress has another revision; those that
+    wait for another partition also by themselves, so that nobody else waits for it.
     """
 
     name: str
@@ -104,6 +139,9 @@ class ManagerLoop:
         self._execute = execute
         self._partitions = partitions
         self._clock = clock
+        self._revision: int | None = None
+        """Of the progress when all letters were reacted to last."""
+        self._aside_seconds = ASIDE_SECONDS_MIN
         self.position = 0
 
     async def run(self) -> None:
@@ -125,22 +163,32 @@ class ManagerLoop:
         progress = await self._views.progress(name, generation, partition)
         assert progress is not None, "a manager is never rebuilt"
         letters = await self._views.dead_letters(name, generation, partition)
-        if letters:
-            # Their cause may be mended: they are reacted to again at every start.
-            page = [(await self._subscription.read(each.position - 1, 1))[0] for each in letters]
-            before, letters = letters, await self._react_to(page, set())
+        waiting = {each.stream for each in letters if each.reason.startswith(WAITS)}
+        # All at every start, and when somebody asks: their cause may be mended.
+        is_asked = progress.revision != self._revision
+        again = [each for each in letters if is_asked or each.stream in waiting]
+        if again:
+            page = [(await self._subscription.read(each.position - 1, 1))[0] for each in again]
+            # Who was waited for in vain is asked once: the events behind would wait as well.
+            left = await self._react_to(page, set(), 0)
             # Raised only when one was settled: two loops would else call each other for ever.
-            fewer = len(letters) < len(before)
+            fewer = len(left) < len(again)
             reached = Progress(progress.position, progress.revision + fewer)
             settled = [each.position for each in page]
             step = Step(
-                name, generation, partition, progress, reached, letters=letters, settled=settled
+                name, generation, partition, progress, reached, letters=left, settled=settled
             )
             if not await self._views.advance(step):
                 raise StoreUnavailable("the checkpoint was moved by somebody else")
             progress = reached
+            letters = [*(each for each in letters if each not in again), *left]
+            self._aside_seconds = (
+                ASIDE_SECONDS_MIN if fewer else min(2 * self._aside_seconds, ASIDE_SECONDS_MAX)
+            )
+        self._revision = progress.revision
         blocked = {each.stream for each in letters}
-        while True:
+        look_again_at = self._next_look(letters)
+        while self._clock.monotonic() < look_again_at:
             self.position = progress.position
             page = await self._subscription.wait_once(progress.position)
             if not page:
@@ -154,10 +202,20 @@ class ManagerLoop:
             if not await self._views.advance(step):
                 raise StoreUnavailable("the checkpoint was moved by somebody else")
             blocked |= {each.stream for each in dead}
+            look_again_at = min(look_again_at, self._next_look(dead))
             progress = reached
 
+    def _next_look(self, letters: Sequence[DeadLetter]) -> float:
+        """When to react to letters that wait for another partition."""
+        if any(each.reason.startswith(WAITS) for each in letters):
+            return self._clock.monotonic() + self._aside_seconds
+        return math.inf
+
     async def _react_to(
-        self, page: Sequence[StoredCommit], blocked: set[StreamKey]
+        self,
+        page: Sequence[StoredCommit],
+        blocked: set[StreamKey],
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> list[DeadLetter]:
         """React to a page, one task a stream; return what could not be."""
         streams: dict[StreamKey, list[StoredCommit]] = {}
@@ -165,7 +223,10 @@ class ManagerLoop:
             if commit.aggregate_type == self.manager.aggregate_type:
                 streams.setdefault(commit.stream, []).append(commit)
         answers = await asyncio.gather(
-            *(self._react_in_order(own, stream in blocked) for stream, own in streams.items()),
+            *(
+                self._react_in_order(own, stream in blocked, patience_seconds)
+                for stream, own in streams.items()
+            ),
             return_exceptions=True,
         )
         dead: list[DeadLetter] = []
@@ -176,17 +237,21 @@ class ManagerLoop:
         return sorted(dead, key=lambda each: each.position)
 
     async def _react_in_order(
-        self, commits: Sequence[StoredCommit], blocked: bool
+        self, commits: Sequence[StoredCommit], blocked: bool, patience_seconds: float
     ) -> list[DeadLetter]:
         dead: list[DeadLetter] = []
         for commit in commits:
             reason = ""
             if not blocked:
                 try:
-                    await self.react_to_commit(self._subscription.decode(commit))
+                    await self._react_to_commit(self._subscription.decode(commit), patience_seconds)
                     continue
                 except (PartitionLost, EngineClosed):
                     raise
+                except Waits as error:
+                    logger.info("%s: %s waits: %s", self.manager.name, name_commit(commit), error)
+                    reason = f"{WAITS}{error}"
+                    blocked = True
                 except Exception as error:
                     logger.exception(
                         "%s cannot react to %s", self.manager.name, name_commit(commit)
@@ -197,9 +262,16 @@ class ManagerLoop:
             dead.append(DeadLetter(*place, commit.aggregate_type, commit.aggregate_id, reason))
         return dead
 
-    async def react_to_commit(self, commit: RecordedCommit) -> None:
+    async def _react_to_commit(self, commit: RecordedCommit, patience_seconds: float) -> None:
         """React to the events of one commit, in order."""
         for version, event in enumerate(commit.events, commit.first_version):
             if isinstance(event, self.manager.events):
-                send = Send(self._execute, self.manager.name, commit.stream, version, self._clock)
+                send = Send(
+                    *(self._execute, self.manager.name, commit.stream, version, self._clock),
+                    *(self._is_elsewhere, patience_seconds),
+                )
                 await self.manager.react(commit.aggregate_id, event, send)
+
+    def _is_elsewhere(self, command: Command) -> bool:
+        number = partition_of(command.aggregate_id, self._partitions)
+        return number != self._subscription.partition

@@ -129,13 +129,17 @@ class RedisLink:
 
     async def _try_to_connect(self) -> None:
         try:
-            self._connection = await within(self._clock, CONNECT_SECONDS_MAX, self._connect())
+            await within(self._clock, CONNECT_SECONDS_MAX, self._connect_and_keep())
         except Exception as error:
             self.failures += 1
             logger.warning("cannot connect to %s: %s", self._name, describe(error))
         else:
             logger.info("connected to %s", self._name)
             self._changed()
+
+    async def _connect_and_keep(self) -> None:
+        # Kept at once: who closes the link while it is being told has to close this as well.
+        self._connection = await self._connect()
 
 
 async def within(clock: Clock, seconds: float, work: Coroutine[Any, Any, T]) -> T:

@@ -114,7 +114,13 @@ async def _give_back(order_id: str, lines: tuple[Line, ...], send: Send) -> None
 
 
 async def _send_all(send: Send, commands: Iterable[Command]) -> list[Any]:
-    return await asyncio.gather(*(send(each) for each in commands))
+    """Their answers. When one has none, only once nothing is sent any more: what came after the lines
+    were given back would reserve them for nobody."""
+    answers = await asyncio.gather(*(send(each) for each in commands), return_exceptions=True)
+    for answer in answers:
+        if isinstance(answer, BaseException):
+            raise answer
+    return answers
 
 
 def _id(order_id: str, line: Line) -> str:

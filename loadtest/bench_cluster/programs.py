@@ -36,12 +36,14 @@ MARIADB: Final = "MariaDB"
 class Layout(msgspec.Struct, frozen=True):
     """How one and the same engine is spread: over how many processes and brokers, on which store.
 
-    `replicas` 0 is no broker; `is_split` a gateway and an engine in processes of their own.
+    `replicas` 0 is no broker; `is_split` a gateway and an engine in processes of their own;
+    `has_events` whether every commit is published for other systems as well.
     """
 
     store: str
     replicas: int = 0
     is_split: bool = False
+    has_events: bool = False
 
     @property
     def name(self) -> str:
@@ -49,7 +51,8 @@ class Layout(msgspec.Struct, frozen=True):
             return f"in process, {self.store}"
         brokers = "1 broker" if self.replicas == 1 else f"{self.replicas} brokers"
         kind = "gateway, engine" if self.is_split else "one process"
-        return f"{kind}, {brokers}, {self.store}"
+        events = ", events published" if self.has_events else ""
+        return f"{kind}, {brokers}, {self.store}{events}"
 
 
 class Program:
@@ -220,6 +223,7 @@ class Servers:
                 "cluster.monitor_urls": brokers.monitor_urls,
                 "cluster.replicas": layout.replicas,
                 "cluster.prefix": prefix,
+                "cluster.events": layout.has_events,
             }
         programs: list[Program] = []
         for role in ("engine", "gateway") if layout.is_split else ("all",):

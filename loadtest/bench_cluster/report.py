@@ -162,8 +162,9 @@ def _scaling_lines(run: ClusterRun) -> list[str]:
 def _spread(rows: Sequence[Row], *, many: bool) -> Row | None:
     """The row of many SKUs, or of one, through all brokers from a gateway to an engine of its own."""
     for row in rows:
-        is_wide = row.workload.endswith("SKUs")
-        if row.layout.is_split and row.layout.replicas == REPLICAS and is_wide == many:
+        if row.layout.has_events or row.workload.endswith("SKUs") != many:
+            continue
+        if row.layout.is_split and row.layout.replicas == REPLICAS:
             return row
     return None
 

@@ -28,11 +28,14 @@ NAMES: Final = (HOP, LISTS, CPU, BROKERS)
 HOP_LAYOUTS: Final = (
     *(Layout(SQLITE), Layout(SQLITE, 1), Layout(SQLITE, 3)),
     *(Layout(MARIADB), Layout(MARIADB, 1), Layout(MARIADB, 3)),
-    *(Layout(MARIADB, 1, True), Layout(MARIADB, 3, True)),
+    *(Layout(MARIADB, 1, True), Layout(MARIADB, 3, True), Layout(MARIADB, 3, True, True)),
 )
 """SQLite has one process that writes and reads, so a gateway on its own has MariaDB."""
 
-SPLIT_LAYOUTS: Final = (Layout(MARIADB), Layout(MARIADB, 1, True), Layout(MARIADB, 3, True))
+SPLIT_LAYOUTS: Final = (
+    *(Layout(MARIADB), Layout(MARIADB, 1, True)),
+    *(Layout(MARIADB, 3, True), Layout(MARIADB, 3, True, True)),
+)
 
 
 class Sizes(msgspec.Struct, frozen=True):

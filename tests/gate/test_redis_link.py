@@ -295,3 +295,23 @@ async def test_closing_lets_whoever_waits_pass() -> None:
     await asked.gate.close()
     assert await asyncio.gather(*tasks) == [[PASS], [PASS]]
     assert asked.wire.connections[0].closed
+
+
+async def test_closing_at_the_moment_of_connecting_leaves_no_connection_open() -> None:
+    arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    asked = Asked()
+    asked.wire.refusing = True
+    await asked.open()
+    asked.wire.refusing = False
+    connect = asked.wire.connect
+
+    async def slow() -> WireConnection:
+        await arrived
+        return await connect()
+
+    asked.gate._link._connect = slow
+    asked.clock.advance(PAUSE_SECONDS_MIN)
+    await settle()
+    arrived.set_result(None)
+    await asked.gate.close()
+    assert [each.closed for each in asked.wire.connections] == [True]

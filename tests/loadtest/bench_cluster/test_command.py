@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -12,10 +13,11 @@ from engine.cluster.broker import Broker
 from engine.cluster.pull_consumer import PullConsumer
 from engine.errors import BrokerUnavailable
 from engine.event_loop import run_async
+from engine.testing.nats_server import NatsServer
 from loadtest.bench_cluster.brokers import CONSUME, PUBLISH
 from loadtest.bench_cluster.caller import Task
 from loadtest.bench_cluster.command import app
-from loadtest.bench_cluster.programs import MARIADB, SQLITE, Layout, Setup, servers_in
+from loadtest.bench_cluster.programs import MARIADB, SQLITE, Layout, Servers, Setup, servers_in
 from loadtest.bench_cluster.steps import Sizes
 from loadtest.wrong import WrongAnswer
 from tests.servers import need, need_nats
@@ -46,7 +48,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("loadtest.bench.program.tune_garbage_collector", lambda: None)
     few = (Layout(SQLITE), Layout(SQLITE, 1))
     monkeypatch.setattr("loadtest.bench_cluster.steps.HOP_LAYOUTS", few)
-    split = (Layout(MARIADB), Layout(MARIADB, 1, True))
+    split = (Layout(MARIADB), Layout(MARIADB, 1, True), Layout(MARIADB, 1, True, True))
     monkeypatch.setattr("loadtest.bench_cluster.steps.SPLIT_LAYOUTS", split)
 
 
@@ -70,7 +72,7 @@ def test_every_benchmark_of_a_cluster_runs_and_is_written(place: Path) -> None:
     assert written["broker"].startswith("nats-server")
     assert len(written["load_average"]) == 5, "at the beginning and after each of four"
     rows = written["rows"]
-    assert {name: len(some) for name, some in rows.items()} == {"hop": 6, "lists": 4, "cpu": 4}
+    assert {name: len(some) for name, some in rows.items()} == {"hop": 6, "lists": 6, "cpu": 6}
     every = [row for some in rows.values() for row in some]
     assert all(len(row["repeats"]) == len(row["cpu_repeats"]) == 3 for row in every)
     assert all(row["per_second"]["median"] > 0 for row in every)
@@ -93,6 +95,7 @@ def test_every_benchmark_of_a_cluster_runs_and_is_written(place: Path) -> None:
     )
     readme = (place / "out" / "README.md").read_text()
     assert readme.count("| gateway, engine, 1 broker, MariaDB |") == 6
+    assert readme.count("| gateway, engine, 1 broker, MariaDB, events published |") == 6
     assert "NOT reached here" in readme
     assert (place / "out" / "cluster.svg").read_bytes().startswith(b"<?xml")
     assert [path.name for path in place.iterdir()] == ["out"], "the stores were left behind"
@@ -112,6 +115,26 @@ def test_a_store_that_holds_other_orders_than_were_answered_fails_the_run(
     assert done.exit_code == 1
     assert "wrong answer, nothing is written" in done.output
     assert list(place.iterdir()) == []
+
+
+def test_events_are_published_only_in_layouts_that_say_so(place: Path) -> None:
+    async def streams_of(servers: Servers, layout: Layout) -> set[str]:
+        await servers.start(layout)
+        broker = await servers.brokers(1)
+        assert isinstance(broker, NatsServer)
+        found = await asyncio.to_thread(broker.ask, "/jsz?streams=true")
+        assert found is not None
+        (account,) = found["account_details"]
+        return {each["name"] for each in account["stream_detail"]}
+
+    async def start_both() -> tuple[set[str], set[str]]:
+        async with servers_in(place) as servers:
+            alone = await streams_of(servers, Layout(SQLITE, 1))
+            return alone, await streams_of(servers, Layout(SQLITE, 1, has_events=True)) - alone
+
+    without, more = run_async(start_both())
+    assert without == {"bench1-commands"}
+    assert {"bench2-commands", "bench2-events"} <= more
 
 
 def test_a_refused_order_ends_the_program_and_is_told(place: Path) -> None:
