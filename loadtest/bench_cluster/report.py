@@ -243,7 +243,7 @@ def plot_of(run: ClusterRun) -> bytes:
         for place, total in zip(places, sums, strict=True):
             shares.text(101, place, f"{_number(total)} s", va="center", fontsize=8)
         shares.set_xlim(0, 115)
-        shares.set_xlabel("% of the processor time; at the end seconds for a million orders")
+        shares.set_xlabel("% of the processor time;\nat the end seconds for a million orders")
         figure.legend(
             *shares.get_legend_handles_labels(), loc="outside upper right", ncols=len(PARTS)
         )

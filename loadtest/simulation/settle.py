@@ -7,7 +7,9 @@ from typing import Final
 
 from engine.clock import Clock
 from engine.cqrs.event_store import Value
+from engine.cqrs.process_manager import WAITS
 from engine.engine import Engine
+from engine.inventory.checkout import CHECKOUT
 from loadtest.reconcile import Check
 from loadtest.simulation.crowd import Crowd, Tally
 from loadtest.workload import Workload
@@ -25,7 +27,8 @@ async def settle(engine: Engine, workload: Workload, crowd: Crowd, clock: Clock)
     give_up_at = clock.monotonic() + workload.hold_seconds + SETTLE_SECONDS_MAX
     while not crowd.stopped and clock.monotonic() < give_up_at:
         rows = await engine.reader.read_rows("stock")
-        if not any(int(each["reserved"]) for each in _ours(rows, workload)):
+        is_held = any(int(each["reserved"]) for each in _ours(rows, workload))
+        if not is_held and not await _is_waiting(engine):
             break
         await clock.sleep(LOOK_SECONDS)
     # A manager that caught up may have sent commands, whose events are to be seen as well.
@@ -79,7 +82,7 @@ async def reconcile_payments(
     whole = Check(
         "every unit is paid for or for sale", "SKUs", not gone, len(rows), "; ".join(gone[:5])
     )
-    letters = [each for name in ("orders", "checkout") for each in await _letters(engine, name)]
+    letters = [each for name in ("orders", CHECKOUT.name) for each in await _letters(engine, name)]
     taken_in = Check(
         "every event reached the read model and the checkout",
         "commits",
@@ -88,6 +91,12 @@ async def reconcile_payments(
         "; ".join(letters[:5]),
     )
     return [paid, ended, whole, taken_in]
+
+
+async def _is_waiting(engine: Engine) -> bool:
+    """Whether checkout has laid something aside that goes on by itself."""
+    letters = await engine.queries.dead_letters(CHECKOUT.name)
+    return any(each.reason.startswith(WAITS) for each in letters)
 
 
 async def _letters(engine: Engine, name: str) -> list[str]:

@@ -82,9 +82,9 @@ class ClusterSale:
         self._cluster = cluster
         self._path = directory / f"{name}.jsonl"
         self._writer = HistoryWriter(self._path)
-        self.skus = {number: _sku_in(name, number) for number in range(PARTITIONS)}
-        self.scarce = _sku_in(f"{name}-scarce", SCARCE_IN)
-        self.limited = _sku_in(f"{name}-limited", LIMITED_IN)
+        self.skus = {number: name_in(name, number) for number in range(PARTITIONS)}
+        self.scarce = name_in(f"{name}-scarce", SCARCE_IN)
+        self.limited = name_in(f"{name}-limited", LIMITED_IN)
         gateways = [each.url for each in cluster.gateways]
         skus = (*self.skus.values(), self.scarce, self.limited)
         load = SaleLoad(
@@ -211,8 +211,8 @@ class ClusterSale:
                 raise AssertionError("a crowd has ended")
 
 
-def _sku_in(name: str, partition: int) -> str:
-    """A SKU of a partition."""
+def name_in(name: str, partition: int) -> str:
+    """What an aggregate of a partition may be called."""
     number = 0
     while partition_of(f"{name}-{number}", PARTITIONS) != partition:
         number += 1

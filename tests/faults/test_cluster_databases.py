@@ -13,7 +13,7 @@ from engine.cqrs.event_store import PartitionPlace
 from engine.cqrs.partitioning import partition_of
 from engine.runtime import move_partition, open_reader
 from loadtest.cluster.processes import ClusterProcesses
-from tests.faults.cluster import PARTITIONS, running_cluster, selling
+from tests.faults.cluster import PARTITIONS, name_in, running_cluster, selling
 from tests.gate.waiting import real_seconds
 
 HOLD_SECONDS = 2
@@ -54,6 +54,54 @@ async def test_partitions_of_a_database_that_is_down_wait_and_all_others_sell_on
         assert {each.partition for each in await places(cluster) if each.epoch < 0} == there
         await asyncio.to_thread(down.start)
         await sale.sells(*there)
+
+
+async def place(client: httpx.AsyncClient, order_id: str, *skus: str) -> httpx.Response:
+    body = {"buyer": "eve", "lines": [{"sku": each, "quantity": 1} for each in skus]}
+    return await client.post("/v1/orders", json=body, headers={"Idempotency-Key": order_id})
+
+
+async def step_of(client: httpx.AsyncClient, order_id: str) -> str:
+    reply = await client.get(f"/v1/orders/{order_id}")
+    return str(reply.json()["step"]) if reply.is_success else reply.text
+
+
+async def until_step(client: httpx.AsyncClient, order_id: str, step: str) -> None:
+    found = ""
+    for _ in range(POLLS_MAX):
+        found = await step_of(client, order_id)
+        if found == step:
+            return
+        await real_seconds(POLL_SECONDS)
+    raise AssertionError(f"{order_id} is at {found}")
+
+
+async def test_a_cart_with_a_line_in_a_database_that_is_down_holds_up_no_other(
+    cluster: ClusterProcesses,
+) -> None:
+    homes = await places(cluster)
+    far = next(each.partition for each in homes if each.database == "db2")
+    home, near = [each.partition for each in homes if each.database == "db1"][:2]
+    lost = name_in("cart-lost", far)
+    found = name_in("cart-here", home), name_in("cart-near", near)
+    gateway, down = cluster.gateways[0], cluster.databases[1]
+    for sku in (lost, *found):
+        await asyncio.to_thread(gateway.shop.open_sale, sku, 10, 0, 600)
+    # All are orders of one partition, whose events are worked off one after the other.
+    stuck, *well = [name_in(f"order-{n}", home) for n in range(4)]
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as client:
+        await asyncio.to_thread(down.kill)
+        try:
+            assert (await place(client, stuck, found[0], lost)).status_code == 202
+            for order_id in well:
+                assert (await place(client, order_id, *found)).status_code == 201
+                assert (await client.post(f"/v1/orders/{order_id}/pay")).status_code == 200
+            for order_id in well:
+                await until_step(client, order_id, "confirmed")
+            assert await step_of(client, stuck) == "reserving"
+        finally:
+            await asyncio.to_thread(down.start)
+        await until_step(client, stuck, "awaiting_payment")
 
 
 async def until_state(client: httpx.AsyncClient, buyer: str, state: str) -> None:
