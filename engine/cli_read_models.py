@@ -87,7 +87,8 @@ def letters_skip(
 ) -> None:
     """Give up the first dead letter of each SKU or order and take in what waits behind it.
 
-    That of checkout must have a reason; what waits is taken up as with retry."""
+    That of checkout must have a reason, and not one that begins with "waits:": what waits is taken up as
+    with retry."""
     _settle(name, store_url, config, skip=True)
 
 

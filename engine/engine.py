@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias, TypeVar
@@ -20,15 +21,8 @@ from engine.cqrs.command_side.port import (
 from engine.cqrs.command_side.statistics import Statistics
 from engine.cqrs.event_store import EventReader, StoreInfo
 from engine.cqrs.messages import Answer, Command, Event, Outcome, Rejected
-from engine.cqrs.process_manager import Send
-from engine.errors import (
-    DeadlineExceeded,
-    EngineClosed,
-    OutcomeUnknown,
-    PartitionLost,
-    SeckillError,
-    StoreUnavailable,
-)
+from engine.cqrs.send import Send
+from engine.errors import DeadlineExceeded, OutcomeUnknown, SeckillError, StoreUnavailable
 from engine.inventory.checkout import CHECKOUT
 from engine.inventory.commands import (
     CloseSale,
@@ -68,6 +62,8 @@ from engine.inventory.order_messages import (
 from engine.inventory.stock import STOCK, Standing
 from engine.live_stock import LiveStock, StockRow
 from engine.queries import Queries
+
+logger = logging.getLogger(__name__)
 
 ReserveOutcome: TypeAlias = Reserved | Rejected | SeckillError
 
@@ -232,8 +228,10 @@ class Engine:
         try:
             await reacting
             order = await self.queries.order(order_id)
-        except (StoreUnavailable, PartitionLost, EngineClosed) as error:
-            # It is placed by now and goes on: each of these would say that nothing happened.
+        except Exception as error:
+            # It is placed by now, and checkout goes on with it or keeps it as a dead letter: an error of
+            # a line would say that nothing happened.
+            logger.warning("order %s is placed and not decided yet: %r", order_id, error)
             raise OutcomeUnknown(order_id) from error
         assert order is not None, "an order that was placed has events"
         return order

@@ -28,9 +28,10 @@ from engine.cqrs.codec import Codec
 from engine.cqrs.command_side.command_bus import CommandBus
 from engine.cqrs.command_side.command_side import CommandSide
 from engine.cqrs.messages import Answer, Command, Event, Rejected
-from engine.cqrs.process_manager import ProcessManager, Send
+from engine.cqrs.process_manager import ProcessManager
 from engine.cqrs.query_side.query_side import QuerySide
 from engine.cqrs.query_side.subscription import Feed
+from engine.cqrs.send import Send
 from engine.stores.sqlite import SqliteStore
 from engine.stores.sqlite_views import SqliteViews, views_path
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from engine.config import load_settings
-from engine.cqrs.process_manager import Send
+from engine.cqrs.send import Send
 from engine.engine import Engine
 from engine.inventory import checkout
 from engine.inventory.order_messages import Line, OrderPlaced, PlaceOrder

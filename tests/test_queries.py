@@ -13,23 +13,16 @@ import pytest
 from engine.clock import SystemClock
 from engine.config import Settings, load_settings
 from engine.cqrs.messages import Answer, Command, Rejected
-from engine.cqrs.process_manager import Send
+from engine.cqrs.send import Send
 from engine.engine import Engine
-from engine.errors import (
-    ConfigError,
-    EngineClosed,
-    OutcomeUnknown,
-    PartitionLost,
-    SeckillError,
-)
+from engine.errors import ConfigError, EngineClosed
 from engine.inventory.audit import audit
 from engine.inventory.checkout import CHECKOUT, line_id
-from engine.inventory.commands import Release, ReserveLine
+from engine.inventory.commands import Release
 from engine.inventory.events import HoldExpired, Reserved
 from engine.inventory.hold_expiry import HoldExpiry
-from engine.inventory.order import STILL_RESERVING, Order
+from engine.inventory.order import Order
 from engine.inventory.order_messages import (
-    AskOrder,
     Line,
     OrderPaid,
     OrderPaidTooLate,
@@ -324,51 +317,6 @@ async def test_an_order_that_was_refused_and_is_refused_for_another_reason_ends(
         assert order.refused == "PHONE: paused"
         await engine.queries.caught_up()
         assert [each.dead_letters for each in await engine.queries.lag()] == [0, 0, 0]
-
-
-@pytest.mark.parametrize("error", [PartitionLost("nobody owns it"), EngineClosed("closed")])
-async def test_an_order_whose_lines_cannot_be_reached_is_placed_and_not_said_to_have_failed(
-    url: str, monkeypatch: pytest.MonkeyPatch, error: SeckillError
-) -> None:
-    async with shop(url) as engine:
-        await engine.open_sale("PHONE", stock=5, hold_seconds=60)
-        real = engine.execute
-
-        async def out_of_reach(command: Command, *, timeout_ms: int | None = None) -> Answer:
-            if isinstance(command, ReserveLine):
-                raise error
-            return await real(command, timeout_ms=timeout_ms)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(engine, "execute", out_of_reach)
-            with pytest.raises(OutcomeUnknown):
-                await engine.place_order("o-1", buyer="ann", lines={"PHONE": 1}, timeout_ms=1_000)
-        # It goes on by itself, and who asks again is told.
-        await until_step(engine, "o-1", "awaiting_payment")
-        order = await engine.place_order("o-1", buyer="ann", lines={"PHONE": 1})
-        assert isinstance(order, Order)
-        assert order.step == "awaiting_payment"
-
-
-async def test_nothing_is_sent_any_more_when_a_reaction_fails() -> None:
-    """A line that is reserved after the others were given back would be held for nobody."""
-    ended: list[str] = []
-
-    async def execute(command: Command) -> Answer:
-        if isinstance(command, AskOrder):
-            return STILL_RESERVING
-        if command.aggregate_id == "A":
-            raise PartitionLost("nobody owns it")
-        for _ in range(50):
-            await asyncio.sleep(0)
-        ended.append(command.aggregate_id)
-        raise PartitionLost("nobody owns it either")
-
-    send = Send(execute, CHECKOUT.name, ("order", "o-1"), 1, SystemClock())
-    lines = (Line("A"), Line("B"))
-    with pytest.raises(PartitionLost, match=r"owns it$"):
-        await CHECKOUT.react("o-1", OrderPlaced("o-1", "bob", lines), send)
-    assert ended == ["B"]
 
 
 async def test_events_that_come_again_after_a_restart_reserve_nothing_for_a_refused_order(

@@ -138,8 +138,13 @@ class RedisLink:
             self._changed()
 
     async def _connect_and_keep(self) -> None:
+        connection = await self._connect()
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            # Too late, by a driver that does not stop: nobody knows of it.
+            await connection.close()
+            return
         # Kept at once: who closes the link while it is being told has to close this as well.
-        self._connection = await self._connect()
+        self._connection = connection
 
 
 async def within(clock: Clock, seconds: float, work: Coroutine[Any, Any, T]) -> T:

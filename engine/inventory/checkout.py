@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from engine.cqrs.messages import Answer, Command, Event, Rejected
-from engine.cqrs.process_manager import NAMESPACE, ProcessManager, Send
+from engine.cqrs.process_manager import ProcessManager
+from engine.cqrs.send import NAMESPACE, Send
 from engine.inventory.commands import Confirm, Release, ReserveLine
 from engine.inventory.events import Confirmed, Reserved
 from engine.inventory.order import ENDED, ORDER, STILL_RESERVING

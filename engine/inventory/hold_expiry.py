@@ -18,8 +18,8 @@ from engine.clock import Clock
 from engine.cqrs.event_store import Value
 from engine.cqrs.messages import Command, Outcome, Rejected
 from engine.cqrs.partitioning import partition_of
-from engine.cqrs.process_manager import NAMESPACE
 from engine.cqrs.query_side.read_model import ReadStore, Select
+from engine.cqrs.send import NAMESPACE
 from engine.errors import SEND_AGAIN, Overloaded, PartitionLost, SeckillError
 from engine.inventory.commands import Release
 from engine.inventory.order_messages import CancelOrder

@@ -1,8 +1,8 @@
 """Named places inside a store's `append` where a test makes it fail or die.
 
 Every store calls its failpoint just after the step of that name, and at "before-commit" and
-"after-commit" on either side of COMMIT. "insert" and "change" come once per commit and per row
-change. A store with threads calls it on the thread that writes.
+"after-commit" on either side of COMMIT. "insert" comes at least once in a transaction with
+commits, "change" for every row change. A store with threads calls it on the thread that writes.
 """
 
 from __future__ import annotations

@@ -157,7 +157,8 @@ class SpreadViews:
                     projection, self._local(projection, generation, each), partition
                 ),
             )
-        answers = await self._databases.ask_all(
+        # Whoever looks for what waits for a database looks when that is down.
+        answers = await self._databases.ask_those_up(
             lambda each: each.views.dead_letters(
                 projection, self._local(projection, generation, each)
             )

@@ -7,7 +7,6 @@ from typing import Final
 
 from engine.clock import Clock
 from engine.cqrs.event_store import Value
-from engine.cqrs.process_manager import WAITS
 from engine.engine import Engine
 from engine.inventory.checkout import CHECKOUT
 from loadtest.reconcile import Check
@@ -26,9 +25,12 @@ async def settle(engine: Engine, workload: Workload, crowd: Crowd, clock: Clock)
     """
     give_up_at = clock.monotonic() + workload.hold_seconds + SETTLE_SECONDS_MAX
     while not crowd.stopped and clock.monotonic() < give_up_at:
+        # Before the stock: what waits may reserve, and then wait no more.
+        is_waiting = any(
+            each.is_waiting for each in await engine.queries.dead_letters(CHECKOUT.name)
+        )
         rows = await engine.reader.read_rows("stock")
-        is_held = any(int(each["reserved"]) for each in _ours(rows, workload))
-        if not is_held and not await _is_waiting(engine):
+        if not is_waiting and not any(int(each["reserved"]) for each in _ours(rows, workload)):
             break
         await clock.sleep(LOOK_SECONDS)
     # A manager that caught up may have sent commands, whose events are to be seen as well.
@@ -91,12 +93,6 @@ async def reconcile_payments(
         "; ".join(letters[:5]),
     )
     return [paid, ended, whole, taken_in]
-
-
-async def _is_waiting(engine: Engine) -> bool:
-    """Whether checkout has laid something aside that goes on by itself."""
-    letters = await engine.queries.dead_letters(CHECKOUT.name)
-    return any(each.reason.startswith(WAITS) for each in letters)
 
 
 async def _letters(engine: Engine, name: str) -> list[str]:

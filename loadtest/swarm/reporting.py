@@ -221,6 +221,16 @@ class Reporter:
         if (text := data.get("seckill")) is not None:
             self._master_books.add(msgspec.json.decode(text, type=Page))
 
+    def say_goodbye(self, **_: Any) -> None:
+        """Have a worker's last books arrive before its process ends: what ZeroMQ has not sent by then is
+        lost, and with it orders that were accepted."""
+        runner = self._environment.runner
+        assert isinstance(runner, WorkerRunner)
+        socket = runner.client.socket
+        context = socket.context
+        socket.close(linger=int(WORKER_SECONDS * 1_000))
+        context.term()
+
     def print_progress(self) -> None:
         """A line a second, for whoever started this process."""
         last_answered = 0
@@ -302,6 +312,7 @@ def _init(environment: Environment, **_: Any) -> None:
     events.quit.add_listener(reporter.print_outcomes)
     if isinstance(runner, WorkerRunner):
         runner.register_message(PLAN, reporter.receive_plan)
+        events.quit.add_listener(reporter.say_goodbye)
         return
     if isinstance(runner, MasterRunner):
         _wait_for_workers(runner, reporter)

@@ -3,43 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
-from engine.clock import SystemClock, Timer
 from engine.config import COMMAND_SIDE_KEYS, load_settings
-from engine.cqrs.messages import Answer, Command, Event
-from engine.cqrs.partitioning import partition_of
-from engine.cqrs.process_manager import WAITS, ProcessManager, Send
+from engine.cqrs.messages import Event
+from engine.cqrs.process_manager import ProcessManager
 from engine.cqrs.query_side.query_side import QuerySide
 from engine.cqrs.query_side.subscription import Feed
+from engine.cqrs.send import Send
 from engine.engine import Engine
 from engine.errors import (
     ConfigError,
-    Overloaded,
-    PartitionLost,
-    SeckillError,
     StoreUnavailable,
 )
-from engine.inventory.commands import Reserve
 from engine.inventory.events import Reserved
 from engine.inventory.sale import sale_registry
 from engine.runtime import open_engine
 from engine.stores.sqlite_views import SqliteViews
-
-
-class ImpatientClock(SystemClock):
-    """Whatever is waited for is due at the next turn of the event loop."""
-
-    def call_later(self, seconds: float, callback: functools.partial[None] | object) -> Timer:
-        assert callable(callback)
-        return asyncio.get_running_loop().call_soon(callback)
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(0)
+from tests.cqrs.impatient_clock import ImpatientClock
 
 
 class Picky:
@@ -230,157 +214,3 @@ async def test_a_letter_that_is_settled_meanwhile_is_not_skipped_besides(
         with pytest.raises(StoreUnavailable, match="try again"):
             await here.outside.retry("picky", skip=True)
         assert picky.done[3:] == ["A-0", "A-1", "A-2"]
-
-
-class HastyClock(ImpatientClock):
-    """Time goes on when somebody sleeps, and only then."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        await asyncio.sleep(0)
-
-
-class Passing:
-    """Passes every order of a SKU on to the SKU of the same name behind `to-`."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self.down: dict[str, SeckillError] = {}
-        self.asked: list[str] = []
-        self.begun: list[str] = []
-
-    async def execute(self, command: Command) -> Answer:
-        self.asked.append(command.aggregate_id)
-        if (error := self.down.get(command.aggregate_id)) is not None:
-            raise error
-        return await self._engine.execute(command)
-
-    async def react(self, sku: str, event: Event, send: Send) -> None:
-        self.begun.append(event.command_id)
-        if event.command_id == "bad":
-            raise RuntimeError("I do not like it")
-        await send(Reserve(send.id("on"), f"to-{sku}", "passed on"))
-
-    def manager(self) -> ProcessManager:
-        return ProcessManager("passing", "stock", (Reserved,), self.react)
-
-    async def passed_on(self, sku: str) -> int:
-        stock = await self._engine.stock(f"to-{sku}")
-        assert stock is not None
-        return stock.reserved
-
-
-class Chain:
-    """A manager whose commands go to other partitions; `names` are SKUs of one partition."""
-
-    def __init__(self, engine: Engine, views: SqliteViews, names: list[str], own: str) -> None:
-        self.engine, self.views, self.names, self.own = engine, views, names, own
-        self.passing = Passing(engine)
-        self.partition = partition_of(names[0], PARTITIONS)
-        self.side = QuerySide(engine.reader, sale_registry(), {}, Feed(), HastyClock())
-
-    def start(self) -> None:
-        self.side.start_manager(
-            self.passing.manager(), self.passing.execute, self.views, [self.partition]
-        )
-
-    async def order(self, sku: str, command_id: str) -> None:
-        await self.engine.reserve(sku, buyer="ann", command_id=command_id)
-
-    async def reasons(self) -> list[str]:
-        found = await self.side.dead_letters("passing")
-        return [each.reason for each in found if each.partition == self.partition]
-
-    async def until_reasons(self, *wanted: str) -> None:
-        while await self.reasons() != list(wanted):  # noqa: ASYNC110
-            await asyncio.sleep(0)
-
-    async def until_passed_on(self, sku: str, orders: int) -> None:
-        while await self.passing.passed_on(sku) != orders:  # noqa: ASYNC110
-            await asyncio.sleep(0)
-
-
-PARTITIONS = 4
-
-
-@asynccontextmanager
-async def chain() -> AsyncIterator[Chain]:
-    """Two SKUs of one partition that are passed on to others, and `own` that stays in it."""
-    settings = load_settings(
-        None, {**COMMAND_SIDE_KEYS, "store.url": "memory:", "store.partitions": PARTITIONS}, {}
-    )
-    candidates = [f"sku-{n}" for n in range(1_000)]
-    home = partition_of(candidates[0], PARTITIONS)
-    here = [each for each in candidates if partition_of(each, PARTITIONS) == home]
-    away = [each for each in here if partition_of(f"to-{each}", PARTITIONS) != home]
-    (own, *_) = (each for each in here if each not in away)
-    views = await SqliteViews.open(":memory:")
-    async with open_engine(settings) as engine:
-        for sku in (*away[:2], own):
-            for name in (sku, f"to-{sku}"):
-                await engine.open_sale(name, stock=9)
-        built = Chain(engine, views, away[:2], own)
-        yield built
-        await built.side.close()
-    await views.close()
-
-
-LOST = PartitionLost("nobody owns partition 3 now")
-BUSY = Overloaded(9, 9, 0.1)
-
-
-@pytest.mark.parametrize("error", [LOST, BUSY])
-async def test_what_waits_for_another_partition_holds_nobody_up_and_goes_on_by_itself(
-    error: SeckillError,
-) -> None:
-    async with chain() as here:
-        stuck, well = here.names
-        here.passing.down[f"to-{stuck}"] = error
-        await here.order(stuck, "first")
-        await here.order(stuck, "second")
-        here.start()
-        await here.order(well, "other")
-        await here.until_passed_on(well, 1)
-        await here.until_reasons(f"{WAITS}{error}", "")
-        here.passing.down.clear()
-        await here.until_reasons()
-        assert await here.passing.passed_on(stuck) == 2
-        # One after the other, and each once.
-        await here.order(stuck, "third")
-        await here.until_passed_on(stuck, 3)
-        assert await here.passing.passed_on(well) == 1
-
-
-async def test_what_its_own_partition_cannot_do_is_no_dead_letter() -> None:
-    async with chain() as here:
-        here.passing.down[f"to-{here.own}"] = LOST
-        await here.order(here.own, "first")
-        here.start()
-        while len(here.passing.asked) < 5:  # noqa: ASYNC110
-            await asyncio.sleep(0)
-        assert await here.reasons() == []
-        here.passing.down.clear()
-        await here.until_passed_on(here.own, 1)
-
-
-async def test_poison_is_not_reacted_to_again_because_others_wait() -> None:
-    async with chain() as here:
-        stuck, poison = here.names
-        here.passing.down[f"to-{stuck}"] = LOST
-        await here.order(stuck, "first")
-        await here.order(poison, "bad")
-        here.start()
-        bad = repr(RuntimeError("I do not like it"))
-        await here.until_reasons(f"{WAITS}{LOST}", bad)
-        while here.passing.begun.count("first") < 5:  # noqa: ASYNC110
-            await asyncio.sleep(0)
-        assert here.passing.begun.count("bad") == 1
-        here.passing.down.clear()
-        await here.until_reasons(bad)

@@ -94,6 +94,9 @@ async def test_what_lives_in_the_other_database_is_sold_on(
         assert [each.epoch >= 0 for each in places] == [True, False]
         async with open_queries(settings) as queries:
             assert {each.partition for each in await queries.lag()} == {0}
+            assert await queries.dead_letters("checkout") == []
+            with pytest.raises(StoreUnavailable):
+                await queries.retry_dead_letters("checkout")
         with pytest.raises(StoreUnavailable, match="database db2 does not answer"):
             async with open_engine(settings):
                 pass

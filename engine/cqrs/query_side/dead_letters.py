@@ -57,8 +57,8 @@ async def hand_back(
 ) -> None:
     """Have whoever runs a process manager react to the dead letters of one partition again.
 
-    With `skip` the first letter of each stream is given up if it has a reason: one without was not
-    tried yet. Raises StoreUnavailable.
+    With `skip` the first letter of each stream is given up if it is poison: one without a reason was
+    not tried yet, and one that waits for another partition goes on by itself. Raises StoreUnavailable.
     """
     # Before the letters: they change only together with it.
     progress = await views.progress(name, generation, partition)
@@ -67,7 +67,7 @@ async def hand_back(
         return
     by_stream = sorted(letters, key=lambda each: (each.stream, each.position))
     firsts = [next(own) for _, own in groupby(by_stream, key=lambda each: each.stream)]
-    settled = [each.position for each in firsts if skip and each.reason]
+    settled = [each.position for each in firsts if skip and each.reason and not each.is_waiting]
     reached = Progress(progress.position, progress.revision + 1)
     step = Step(name, generation, partition, progress, reached, settled=settled)
     if not await views.advance(step):

@@ -26,13 +26,14 @@ from engine.cqrs.aggregate import Registry
 from engine.cqrs.codec import Codec
 from engine.cqrs.event_store import EventReader
 from engine.cqrs.long_task import say_why
-from engine.cqrs.process_manager import Execute, ManagerLoop, ProcessManager
+from engine.cqrs.process_manager import ManagerLoop, ProcessManager
 from engine.cqrs.query_side.dead_letters import hand_back, settle
 from engine.cqrs.query_side.inline import InlineProjections
 from engine.cqrs.query_side.projection import Projection
 from engine.cqrs.query_side.projector import Projector
 from engine.cqrs.query_side.read_model import DeadLetter, ReadStore
 from engine.cqrs.query_side.subscription import Feed, Subscription
+from engine.cqrs.send import Execute
 from engine.errors import ConfigError, StoreUnavailable
 
 logger = logging.getLogger(__name__)
@@ -226,7 +227,8 @@ class QuerySide:
         await asyncio.gather(*(each.catch_up(generation) for each in projectors))
 
     async def dead_letters(self, name: str) -> list[DeadLetter]:
-        """What a projection or manager could not take in. Raises ConfigError, StoreUnavailable."""
+        """What a projection or manager could not take in; partitions whose database is down are left
+        out. Raises ConfigError, StoreUnavailable when all are."""
         views = self._views(name)
         return await views.dead_letters(name, await self._live(name))
 
@@ -234,17 +236,24 @@ class QuerySide:
         """Take a projection's dead letters in, without the poisoned ones themselves when `skip`.
 
         Those of a process manager are handed back to the engine that runs it, in whatever process,
-        or to the next one. Returns how many are left. Raises ConfigError for an unknown name,
-        StoreUnavailable.
+        or to the next one. Returns how many are left. Raises ConfigError for an unknown name, and
+        StoreUnavailable when some partitions could not be reached, after all others.
         """
         views = self._views(name)
         generation = await self._live(name)
+        failed: StoreUnavailable | None = None
         for subscription in self._subscriptions:
-            if self.is_manager(name):
-                await hand_back(name, generation, subscription.partition, views, skip=skip)
-            else:
-                projection, _ = self._place(name)
-                await settle(projection, generation, subscription, views, skip=skip)
+            try:
+                if self.is_manager(name):
+                    await hand_back(name, generation, subscription.partition, views, skip=skip)
+                else:
+                    projection, _ = self._place(name)
+                    await settle(projection, generation, subscription, views, skip=skip)
+            except StoreUnavailable as error:
+                # Partitions may live in several databases, and those of another one have their turn.
+                failed = error
+        if failed is not None:
+            raise failed
         return len(await views.dead_letters(name, generation))
 
     async def close(self) -> None:

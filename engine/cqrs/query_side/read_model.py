@@ -7,7 +7,7 @@ whatever crashes between any two steps.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -73,6 +73,10 @@ class Progress(msgspec.Struct, frozen=True):
     revision: int = 0
 
 
+WAITS: Final = "waits: "
+"""How the reason of a letter begins that is poison to nobody: it waits for another partition."""
+
+
 class DeadLetter(msgspec.Struct, frozen=True):
     """A commit that a projection could not take in, or that stands behind such a one of its stream.
 
@@ -88,6 +92,11 @@ class DeadLetter(msgspec.Struct, frozen=True):
     @property
     def stream(self) -> StreamKey:
         return (self.aggregate_type, self.aggregate_id)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it goes on by itself."""
+        return self.reason.startswith(WAITS)
 
 
 class Step(msgspec.Struct, frozen=True):
