@@ -38,6 +38,9 @@ from loadtest.swarm.mix import DEFAULT_MIX, parse_mix
 from loadtest.swarm.users import Buyer, Impatient, ListBuyer, Reader, Shopper
 
 PLAN: Final = "seckill-plan"
+ASK: Final = "seckill-plan-wanted"
+"""A worker is connected before it can hear its share, so it asks once it can."""
+
 BAD_INPUT_CODE: Final = 2
 REPORT_SECONDS: Final = 1.0
 WORKER_SECONDS: Final = 10.0
@@ -67,6 +70,10 @@ class Reporter:
         self._environment = environment
         self._master_books = Books()
         self._runs = 0
+        self._run = ""
+        """Of the plan that this process has, or has given."""
+        self._shares: dict[str, dict[str, Any]] = {}
+        """Of the run that is under way, by worker."""
         self.crowd: Crowd | None = None
 
     @property
@@ -100,9 +107,9 @@ class Reporter:
         assert isinstance(runner, MasterRunner)
         self._master_books = Books()
         ids = [each.id for each in runner.clients.ready + runner.clients.running]
+        self._run, self._shares = secrets.token_hex(8), {}
         for place, client in enumerate(ids):
-            data = {"plan": msgspec.to_builtins(plan), "place": place, "of": len(ids)}
-            runner.send_message(PLAN, data, client)
+            self._give_share(client, plan, place, len(ids))
 
     def _refuse(self, error: BadStart) -> None:
         """End what has begun; the web page stays, for another try."""
@@ -126,25 +133,41 @@ class Reporter:
         """Take a share of the run."""
         self.crowd = Shopper.crowd = Crowd(plan, place, of)
 
+    def _give_share(self, client: str, plan: CrowdPlan, place: int, of: int) -> None:
+        data = {"plan": msgspec.to_builtins(plan), "place": place, "of": of, "run": self._run}
+        self._shares[client] = data
+        self._send_share(client)
+
+    def _send_share(self, client: str) -> None:
+        runner = self._environment.runner
+        assert isinstance(runner, MasterRunner)
+        runner.send_message(PLAN, self._shares[client], client)
+
     def receive_plan(self, msg: Any, **_: Any) -> None:
-        """A worker's share comes from the master, before its users do."""
+        """A worker's share comes from the master, once or twice."""
+        if msg.data["run"] == self._run:
+            return
+        self._run = msg.data["run"]
         plan = msgspec.convert(msg.data["plan"], CrowdPlan)
         self.join(plan, msg.data["place"], msg.data["of"])
 
-    def worker_came(self, client_id: str) -> None:
-        """One that joins a run under way gets orders of its own, and no part of the timetable."""
-        runner = self._environment.runner
-        if not isinstance(runner, MasterRunner) or runner.state not in UNDER_WAY:
+    def share_wanted(self, msg: Any, **_: Any) -> None:
+        """A worker can hear now. One that joins a run under way gets orders of its own, and no part of
+        the timetable."""
+        runner, client = self._environment.runner, msg.node_id
+        assert isinstance(runner, MasterRunner)
+        if client in self._shares:
+            self._send_share(client)
             return
-        if client_id in runner.clients:
-            return  # It says so again, and has its share.
+        if runner.state not in UNDER_WAY:
+            return
         plan = self._plan()
-        late = msgspec.structs.replace(plan, prefix=f"{plan.prefix}-{client_id[-8:]}", seconds=0.0)
-        data = {"plan": msgspec.to_builtins(late), "place": 0, "of": 1}
-        runner.send_message(PLAN, data, client_id)
+        late = msgspec.structs.replace(plan, prefix=f"{plan.prefix}-{client[-8:]}", seconds=0.0)
+        self._give_share(client, late, 0, 1)
 
     def end(self, **_: Any) -> None:
         """Nothing more is begun; what is under way gets its answer."""
+        self._shares = {}
         if self.crowd is not None:
             self.crowd.stop()
 
@@ -307,14 +330,15 @@ def _init(environment: Environment, **_: Any) -> None:
     events.request.add_listener(reporter.note_request)
     events.report_to_master.add_listener(reporter.send_books)
     events.worker_report.add_listener(reporter.take_books)
-    events.worker_connect.add_listener(reporter.worker_came)
     events.quit.add_listener(reporter.write_books)
     events.quit.add_listener(reporter.print_outcomes)
     if isinstance(runner, WorkerRunner):
         runner.register_message(PLAN, reporter.receive_plan)
+        runner.send_message(ASK)
         events.quit.add_listener(reporter.say_goodbye)
         return
     if isinstance(runner, MasterRunner):
+        runner.register_message(ASK, reporter.share_wanted)
         _wait_for_workers(runner, reporter)
     if options.progress:
         # Locust takes SIGTERM only when a shape has ended; before, it would end without a word.

@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Final
 
 import gevent
 from locust import FastHttpUser, constant, task
-from locust.env import Environment
 
 from loadtest.swarm.calls import Accepted, Again, Broken, Calls, InDoubt, Refused, Verdict
 from loadtest.swarm.crowd import Crowd, closed_crowd
@@ -30,9 +29,10 @@ class Shopper(FastHttpUser):
     wait_time = constant(0)
     crowd: ClassVar[Crowd] = closed_crowd()
 
-    def __init__(self, environment: Environment) -> None:
-        super().__init__(environment)
-        self.calls = Calls(self.client, self.crowd.plan.shop_secret)
+    @property
+    def calls(self) -> Calls:
+        # Of the crowd as it is now: a worker's users may be there before its share of the run is.
+        return Calls(self.client, self.crowd.plan.shop_secret)
 
     def order(self) -> tuple[Order, float] | None:
         """The next order and when it was due; None when there is none to be begun any more."""
