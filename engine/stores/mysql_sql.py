@@ -104,29 +104,21 @@ def _commit_row(partition: int, position: int, commit: NewCommit | StoredCommit,
 
 def _inserts(values: Iterable[str], bytes_max: int) -> Iterator[str]:
     head = f"INSERT INTO commits ({COMMIT_COLUMNS}) VALUES "
-    rows: list[str] = []
-    size = 0
-    for row in values:
-        row_bytes = len(row.encode())
-        if rows and size + row_bytes > bytes_max:
-            yield head + ",".join(rows)
-            rows, size = [], 0
-        rows.append(row)
-        size += row_bytes
-    yield head + ",".join(rows)
+    return (head + ",".join(rows) for rows in together(values, bytes_max))
 
 
-def together(statements: Sequence[str], bytes_max: int) -> Iterator[list[str]]:
-    """Statements for one round trip each: as many as stay below `bytes_max`, or one that is larger."""
+def together(parts: Iterable[str], bytes_max: int) -> Iterator[list[str]]:
+    """Parts that are sent as one, with a character between them: as many as stay below `bytes_max`, or
+    one that is larger."""
     sent: list[str] = []
     size = 0
-    for statement in statements:
-        statement_bytes = len(statement.encode()) + 1
-        if sent and size + statement_bytes > bytes_max:
+    for part in parts:
+        part_bytes = len(part.encode()) + 1
+        if sent and size + part_bytes > bytes_max:
             yield sent
             sent, size = [], 0
-        sent.append(statement)
-        size += statement_bytes
+        sent.append(part)
+        size += part_bytes
     if sent:
         yield sent
 

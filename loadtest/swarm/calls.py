@@ -199,10 +199,10 @@ def _read(reply: ResponseContextManager) -> Verdict:
         # Without a reason it is not the service that said so, but something in between.
         return Refused(reason) if reason else InDoubt(RETRY_SECONDS)
     if status in (429, 503):
-        return Again(_pause(_decode(reply, _Problem, _Problem()).retry_after_ms))
+        return Again(_hint(reply))
     if status == 202 or not status or status >= 500:
         # A broken connection, too: what was sent may have arrived.
-        return InDoubt(_pause(_decode(reply, _Problem, _Problem()).retry_after_ms))
+        return InDoubt(_hint(reply))
     return Broken(f"{status} {_start_of(reply)}")
 
 
@@ -234,6 +234,10 @@ def _decode(reply: ResponseContextManager, kind: Any, otherwise: Any) -> Any:
         return msgspec.json.decode(reply.content or b"", type=kind)
     except msgspec.DecodeError:
         return otherwise
+
+
+def _hint(reply: ResponseContextManager) -> float:
+    return _pause(_decode(reply, _Problem, _Problem()).retry_after_ms)
 
 
 def _pause(retry_after_ms: float | None) -> float:

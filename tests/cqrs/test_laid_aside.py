@@ -25,6 +25,7 @@ from engine.errors import (
     Overloaded,
     PartitionLost,
     SeckillError,
+    StoreUnavailable,
 )
 from engine.inventory.commands import STOCK_MAX, Reserve
 from engine.inventory.events import Reserved
@@ -138,7 +139,7 @@ async def chain() -> AsyncIterator[Chain]:
     settings = load_settings(
         None, {**COMMAND_SIDE_KEYS, "store.url": "memory:", "store.partitions": PARTITIONS}, {}
     )
-    home = 0
+    home = 3
     first, second, own = _names_in(home)[:3]
     targets = {first: _names_in(1)[0], second: _names_in(2)[0], own: _names_in(home)[3]}
     views = await SqliteViews.open(":memory:")
@@ -154,6 +155,18 @@ async def chain() -> AsyncIterator[Chain]:
 LOST = PartitionLost("nobody owns partition 3 now")
 BUSY = Overloaded(9, 9, 0.1)
 STOPPED = EngineClosed("the partition stopped")
+BAD = repr(RuntimeError("I do not like it"))
+
+
+async def lay_both_aside(here: Chain) -> list[str]:
+    """Have an order wait and one be poison; returns their SKUs."""
+    stuck, poison = here.names
+    here.down(stuck, LOST)
+    await here.order(stuck, "first")
+    await here.order(poison, "bad")
+    here.start()
+    await here.until_reasons(f"{WAITS}{LOST}", BAD)
+    return here.names
 
 
 @pytest.mark.parametrize("error", [LOST, BUSY, STOPPED])
@@ -192,47 +205,48 @@ async def test_what_its_own_partition_cannot_do_is_no_dead_letter() -> None:
 
 async def test_poison_is_not_reacted_to_again_because_others_wait() -> None:
     async with chain() as here:
-        stuck, poison = here.names
-        here.down(stuck, LOST)
-        await here.order(stuck, "first")
-        await here.order(poison, "bad")
-        here.start()
-        bad = repr(RuntimeError("I do not like it"))
-        await here.until_reasons(f"{WAITS}{LOST}", bad)
+        await lay_both_aside(here)
         while here.passing.begun.count("first") < 5:  # noqa: ASYNC110
             await asyncio.sleep(0)
         assert here.passing.begun.count("bad") == 1
         here.passing.down.clear()
-        await here.until_reasons(bad)
+        await here.until_reasons(BAD)
 
 
 async def test_what_waits_is_not_skipped_with_the_poison() -> None:
     async with chain() as here:
-        stuck, poison = here.names
-        here.down(stuck, LOST)
-        await here.order(stuck, "first")
-        await here.order(poison, "bad")
-        here.start()
-        await here.until_reasons(f"{WAITS}{LOST}", repr(RuntimeError("I do not like it")))
+        stuck, _ = await lay_both_aside(here)
         await here.side.retry("passing", skip=True)
         await here.until_reasons(f"{WAITS}{LOST}")
         here.passing.down.clear()
         await here.until_passed_on(stuck, 1)
 
 
+async def test_a_partition_that_does_not_answer_keeps_no_other_from_being_skipped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with chain() as here:
+        await lay_both_aside(here)
+        progress = here.views.progress
+
+        async def away(name: str, generation: int, partition: int) -> object:
+            if partition < here.partition:
+                raise StoreUnavailable("its database is down")
+            return await progress(name, generation, partition)
+
+        monkeypatch.setattr(here.views, "progress", away)
+        with pytest.raises(StoreUnavailable, match="is down"):
+            await here.side.retry("passing", skip=True)
+        await here.until_reasons(f"{WAITS}{LOST}")
+
+
 async def test_the_stream_of_a_poison_stays_where_it_is_when_others_go_on() -> None:
     async with chain() as here:
-        stuck, poison = here.names
-        here.down(stuck, LOST)
-        await here.order(stuck, "first")
-        await here.order(poison, "bad")
-        here.start()
-        bad = repr(RuntimeError("I do not like it"))
-        await here.until_reasons(f"{WAITS}{LOST}", bad)
+        _, poison = await lay_both_aside(here)
         here.passing.down.clear()
-        await here.until_reasons(bad)
+        await here.until_reasons(BAD)
         await here.order(poison, "behind")
-        await here.until_reasons(bad, "")
+        await here.until_reasons(BAD, "")
         assert "behind" not in here.passing.begun
 
 

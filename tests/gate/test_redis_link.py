@@ -12,7 +12,7 @@ from engine.config import GateSettings
 from engine.gate import redis_gate
 from engine.gate.gate import PASS, SOLD_OUT, Verdict
 from engine.gate.redis_gate import RedisGate
-from engine.gate.redis_link import PAUSE_SECONDS_MAX, PAUSE_SECONDS_MIN
+from engine.gate.redis_link import CONNECT_SECONDS_MAX, PAUSE_SECONDS_MAX, PAUSE_SECONDS_MIN
 from engine.gate.redis_scripts import CHECK, Script
 from engine.testing.gate_contract import order
 from engine.testing.virtual_clock import VirtualClock, settle
@@ -315,3 +315,27 @@ async def test_closing_at_the_moment_of_connecting_leaves_no_connection_open() -
     arrived.set_result(None)
     await asked.gate.close()
     assert [each.closed for each in asked.wire.connections] == [True]
+
+
+async def test_a_connection_that_comes_too_late_is_closed() -> None:
+    asked = Asked()
+    asked.wire.refusing = True
+    await asked.open()
+    asked.wire.refusing = False
+    connect = asked.wire.connect
+
+    async def does_not_stop() -> WireConnection:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            pass
+        return await connect()
+
+    asked.gate._link._connect = does_not_stop
+    asked.clock.advance(PAUSE_SECONDS_MIN)
+    await settle()
+    asked.clock.advance(CONNECT_SECONDS_MAX)
+    await settle()
+    assert [each.closed for each in asked.wire.connections] == [True]
+    assert not asked.gate.connected
+    await asked.gate.close()
