@@ -25,7 +25,9 @@ from loadtest.wrong import WrongAnswer
 
 PULL_SECONDS: Final = 5.0
 CONSUMERS_MAX: Final = 20
-TRIES_MAX: Final = 5
+TRIES_MAX: Final = 40
+"""A stream that was just made says at once, for a while, that nobody leads it."""
+
 AGAIN_SECONDS: Final = 0.1
 FAR_US: Final = 1 << 52
 
