@@ -100,7 +100,9 @@ class Crowd:
         """Wait, but no longer than until the run is stopped, unless an answer is still to come."""
         if in_doubt:
             gevent.sleep(seconds)
-        else:
+        elif not self.stopping:
+            # Who waits for an event of gevent that is set already is never told when the last of those
+            # who waited before gives up in that moment: their time-out calls the news off.
             self._stopping.wait(seconds)
 
     def beside(self, work: Callable[..., None], *arguments: Any) -> None:
