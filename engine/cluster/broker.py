@@ -334,6 +334,8 @@ class Broker:
             self._end(f"the broker ended the connection for good: {self._client.last_error}")
 
     def _end(self, reason: str) -> None:
+        if self.ended:
+            return
         self.ended = reason
         if self.when_ended is not None:
             self.when_ended(reason)
@@ -350,4 +352,8 @@ class Broker:
         try:
             return await cancellable(call)
         except CLIENT_ERRORS as error:
+            if self._client.is_closed:
+                # A connection that breaks while the client closes it keeps the client from saying so
+                # (nats-py 2.16). Every node sends heartbeats, so it is noticed here.
+                await self._client_closed()
             raise unavailable(error) from error

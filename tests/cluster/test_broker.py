@@ -267,6 +267,33 @@ async def test_a_client_that_gives_up_for_good_says_why(nats: NatsServer) -> Non
             await broker.life()
 
 
+async def test_a_client_that_fails_while_it_gives_up_has_ended_too(
+    nats: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken() -> None:
+        raise ConnectionResetError("Connection lost")
+
+    told: list[str] = []
+    async with connected(settings_of(nats)) as broker:
+        client = broker.client
+        broker.when_ended = told.append
+        # It writes what is left before it tells anybody.
+        monkeypatch.setattr(client, "_flush_pending", broken)
+        client._transport.write(b"NONSENSE\r\n")  # type: ignore[union-attr]
+
+        async def is_closed() -> bool:
+            return client.is_closed
+
+        await until(is_closed)
+        assert told == []
+        for _ in range(2):
+            with pytest.raises(BrokerUnavailable, match="connection closed"):
+                await broker.send(broker.subject("nodes", "a"), b"")
+        assert told == [broker.ended]
+        assert "ended the connection for good: nats: unknown protocol operation" in broker.ended
+        client._transport.close()  # type: ignore[union-attr]
+
+
 async def test_a_connection_that_is_closed_here_has_not_ended(nats: NatsServer) -> None:
     told: list[str] = []
     async with connected(settings_of(nats)) as broker:
