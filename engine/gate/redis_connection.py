@@ -68,6 +68,10 @@ class RedisPyConnection:
         return await self._ask("EVALSHA", script.sha, len(keys), *keys, *args)
 
     async def close(self) -> None:
+        if (writer := self._connection._writer) is not None:
+            # The driver would begin to say goodbye over TLS, and leave the socket open until the server
+            # has answered: for good, when the event loop ends before.
+            writer.transport.abort()
         await self._connection.disconnect(nowait=True)
 
     async def _ask(self, *command: str | bytes | int) -> bytes:

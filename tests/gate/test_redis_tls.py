@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import trustme
@@ -18,6 +20,14 @@ from tests.gate.test_redis_gate import connector
 from tests.servers import need
 
 
+class TlsServer(NamedTuple):
+    """`name` is what its certificate says, `url` where it is."""
+
+    process: RedisServer
+    url: str
+    name: str
+
+
 @pytest.fixture
 def authority(tmp_path: Path) -> trustme.CA:
     authority = trustme.CA()
@@ -28,8 +38,7 @@ def authority(tmp_path: Path) -> trustme.CA:
 @pytest.fixture(params=["127.0.0.1", "another.example"])
 def server(
     tmp_path: Path, authority: trustme.CA, held_port: int, request: pytest.FixtureRequest
-) -> Iterator[tuple[str, str]]:
-    """The URL of a server that speaks TLS, and the name in its certificate."""
+) -> Iterator[TlsServer]:
     need("redis-server")
     issued = authority.issue_cert(request.param)
     issued.private_key_pem.write_to_path(tmp_path / "key.pem")
@@ -44,23 +53,39 @@ def server(
     )
     try:
         server.start()
-        yield f"rediss://127.0.0.1:{held_port}", request.param
+        yield TlsServer(server, f"rediss://127.0.0.1:{held_port}", request.param)
     except RuntimeError as error:
         pytest.skip(f"this redis-server was built without TLS: {error}")
     finally:
         server.close()
 
 
-# A handshake that failed is ended by asyncio with the server, which this short loop does not wait for.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_a_server_is_spoken_to_when_its_certificate_and_name_are_right(
-    server: tuple[str, str], tmp_path: Path
+    server: TlsServer, tmp_path: Path
 ) -> None:
-    url, name = server
     for known, options in ((True, f"?tls_ca={tmp_path / 'ca.pem'}"), (False, "")):
         # The driver reads the file of the authority, which would block this loop.
-        connected = await asyncio.to_thread(asyncio.run, _ask(url + options))
-        assert connected == (known and name == "127.0.0.1")
+        connected = await asyncio.to_thread(asyncio.run, _ask(server.url + options))
+        assert connected == (known and server.name == "127.0.0.1")
+
+
+@pytest.mark.parametrize("server", ["127.0.0.1"], indirect=True)
+async def test_a_connection_is_closed_at_once_though_the_server_says_nothing(
+    server: TlsServer, tmp_path: Path
+) -> None:
+    connect = connector(f"{server.url}?tls_ca={tmp_path / 'ca.pem'}")
+
+    async def open_and_close() -> None:
+        connection = await connect()
+        server.process.pause()
+        await connection.close()
+
+    try:
+        await asyncio.to_thread(asyncio.run, open_and_close())
+    finally:
+        server.process.resume()
+    # What a loop that has ended left open is warned of when it is collected.
+    gc.collect()
 
 
 async def _ask(url: str) -> bool:
