@@ -28,6 +28,23 @@ class RedisConnection(Protocol):
         """At once, without waiting for the server."""
 
 
+class _Driver(Connection):
+    """Ends a connection at once, also where the driver ends it by itself: after an error, or cancelled.
+
+    Over TLS the driver would say goodbye and leave the socket open until the server has answered, or half
+    a minute has passed; for good, when the event loop ends before.
+    """
+
+    async def disconnect(self, *args: Any, **options: Any) -> None:
+        if (writer := self._writer) is not None:
+            writer.transport.abort()
+        await super().disconnect(*args, **options)
+
+
+class _TlsDriver(_Driver, SSLConnection):
+    pass
+
+
 class RedisPyConnection:
     """Implements RedisConnection."""
 
@@ -49,11 +66,11 @@ class RedisPyConnection:
         }
         if address.tls:
             authority = address.tls_ca or None
-            driver: Connection = SSLConnection(
+            driver: Connection = _TlsDriver(
                 **login, ssl_ca_certs=authority, ssl_check_hostname=True
             )
         else:
-            driver = Connection(**login)
+            driver = _Driver(**login)
         opened = cls(driver)
         try:
             await driver.connect()  # type: ignore[no-untyped-call]
@@ -68,10 +85,6 @@ class RedisPyConnection:
         return await self._ask("EVALSHA", script.sha, len(keys), *keys, *args)
 
     async def close(self) -> None:
-        if (writer := self._connection._writer) is not None:
-            # The driver would begin to say goodbye over TLS, and leave the socket open until the server
-            # has answered: for good, when the event loop ends before.
-            writer.transport.abort()
         await self._connection.disconnect(nowait=True)
 
     async def _ask(self, *command: str | bytes | int) -> bytes:

@@ -141,6 +141,7 @@ class BrokerContract(ABC):
             largest = broker.message_bytes_max
             with pytest.raises(BrokerUnavailable):
                 await broker.send(broker.subject("nodes", "a"), bytes(largest + 1))
+            assert broker.ended == ""
             await broker.send(broker.subject("nodes", "a"), bytes(largest))
             assert await asyncio.wait_for(heard, LONG_SECONDS) == largest
 

@@ -101,8 +101,9 @@ class Crowd:
         if in_doubt:
             gevent.sleep(seconds)
         elif not self.stopping:
-            # Who waits for an event of gevent that is set already is never told when the last of those
-            # who waited before gives up in that moment: their time-out calls the news off.
+            # Whoever waits for an event that is set while its notice is still to be given is put on that
+            # notice, and it is called off when the last one who waited before gives up in the same round
+            # (gevent 26.9): nobody would wake them.
             self._stopping.wait(seconds)
 
     def beside(self, work: Callable[..., None], *arguments: Any) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import ssl
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -33,6 +35,14 @@ def authority(tmp_path: Path) -> trustme.CA:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     return authority
+
+
+@pytest.fixture
+def context(authority: trustme.CA) -> ssl.SSLContext:
+    """Of a server that is who it says."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    return context
 
 
 @pytest.fixture(params=["127.0.0.1", "another.example"])
@@ -85,6 +95,34 @@ async def test_a_connection_is_closed_at_once_though_the_server_says_nothing(
     finally:
         server.process.resume()
     # What a loop that has ended left open is warned of when it is collected.
+    gc.collect()
+
+
+async def test_an_attempt_that_is_given_up_leaves_nothing_open(
+    context: ssl.SSLContext, tmp_path: Path
+) -> None:
+    asked, ended = threading.Event(), asyncio.Event()
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(1)
+        # Not even to a goodbye.
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        asked.set()
+        await ended.wait()
+        writer.transport.abort()
+
+    async def give_up(url: str) -> None:
+        opening = asyncio.ensure_future(connector(url)())
+        await asyncio.to_thread(asked.wait)
+        opening.cancel()
+        await asyncio.gather(opening, return_exceptions=True)
+        assert opening.cancelled()
+
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", ssl=context) as server:
+        port = server.sockets[0].getsockname()[1]
+        url = f"rediss://127.0.0.1:{port}?tls_ca={tmp_path / 'ca.pem'}"
+        await asyncio.to_thread(asyncio.run, give_up(url))
+        ended.set()
     gc.collect()
 
 

@@ -11,6 +11,7 @@ import pytest
 from engine.cqrs.event_store import Value
 from engine.cqrs.query_side.read_model import WAITS, DeadLetter
 from engine.engine import Engine
+from engine.inventory.checkout import CHECKOUT
 from engine.testing.virtual_clock import VirtualClock
 from engine.testing.virtual_clock import settle as let_run
 from loadtest.settings import WorkloadSettings
@@ -39,7 +40,8 @@ class Shop:
 
     reader = queries
 
-    async def dead_letters(self, _: str) -> list[DeadLetter]:
+    async def dead_letters(self, name: str) -> list[DeadLetter]:
+        assert name == CHECKOUT.name
         return self.letters
 
     async def caught_up(self) -> None:
@@ -104,5 +106,7 @@ async def test_it_goes_on_until_what_was_sent_meanwhile_has_been_seen() -> None:
 
 
 async def test_a_sale_that_was_stopped_waits_for_nothing() -> None:
-    shop, clock = Shop(held=1, letters=[WAITING], stopped=True), VirtualClock()
+    clock = VirtualClock()
+    shop = Shop(held=1, letters=[WAITING], positions=[3, 4], stopped=True)
     assert await looked(settling(shop, clock), clock, 0)
+    assert shop.positions == [3, 4]
