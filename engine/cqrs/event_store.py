@@ -240,6 +240,10 @@ class EventStore(EventReader, Protocol):
     def commit_bytes_max(self) -> int:
         """How many bytes the events of one commit may have; batches are kept below it."""
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether another process does the work of a transaction, so that this one is free meanwhile."""
+
     async def acquire(self, partition: int, held: Lease | None = None) -> Lease:
         """Become the only writer of `partition`: raise its epoch and return the lease.
 

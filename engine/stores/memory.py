@@ -87,6 +87,10 @@ class MemoryStore:
         return StoreInfo("memory", "1", lost, "memory:", self._identity)
 
     @property
+    def is_remote(self) -> bool:
+        return False
+
+    @property
     def commit_bytes_max(self) -> int:
         return sys.maxsize
 

@@ -114,6 +114,10 @@ class MysqlStore(MysqlReads):
         return cls(address, layout, server, reader, clock or SystemClock(), failpoint, member)
 
     @property
+    def is_remote(self) -> bool:
+        return True
+
+    @property
     def commit_bytes_max(self) -> int:
         return self._server.packet_bytes_max - STATEMENT_HEAD_BYTES
 

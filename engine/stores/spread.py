@@ -202,6 +202,10 @@ class SpreadStore(SpreadReads[MysqlStore]):
         return cls(await Databases.open(addresses, connect))
 
     @property
+    def is_remote(self) -> bool:
+        return True
+
+    @property
     def commit_bytes_max(self) -> int:
         """What all take that have answered."""
         return min(each.commit_bytes_max for each in self._databases.up)

@@ -97,6 +97,10 @@ class SqliteStore(SqliteReads):
         return await open_on_thread(_open, cls, path, layout, clock or SystemClock(), failpoint)
 
     @property
+    def is_remote(self) -> bool:
+        return False
+
+    @property
     def commit_bytes_max(self) -> int:
         return VALUE_BYTES_MAX
 

@@ -71,6 +71,10 @@ class FaultyStore:
         return self._inner.info
 
     @property
+    def is_remote(self) -> bool:
+        return self._inner.is_remote
+
+    @property
     def commit_bytes_max(self) -> int:
         return self._inner.commit_bytes_max
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, Protocol, TypeAlias
 
 from engine.cqrs.command_side.mailbox import Mailbox, Slice
+from engine.cqrs.command_side.repository import Resident
 from engine.cqrs.messages import Command
 
 CloseReason: TypeAlias = Literal["size", "delay", "idle"]
@@ -94,6 +95,13 @@ class Batch:
             else:
                 commands.extend(request.commands[start:stop])
         self.commands = commands
+
+    @property
+    def resident(self) -> Resident:
+        """The aggregate, while it is in memory."""
+        found = self.mailbox.resident
+        assert found is not None, "a mailbox takes turns only while its aggregate is loaded"
+        return found
 
 
 def close_batch(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import TypeAlias, cast
+from typing import Final, TypeAlias, cast
 
 from engine.cqrs.command_side.repository import Kept, Resident
 from engine.cqrs.messages import Answer, Ask, Command, Event, Found, Outcome, Rejected
@@ -75,15 +75,27 @@ class Decision:
         self.asked = 0
 
 
+NOTHING_REFUSED: Final[Mapping[str, Refused]] = {}
+
+
 def decide(
-    resident: Resident, commands: Sequence[Command], refusals: Refusals, at_us: int
+    resident: Resident,
+    commands: Sequence[Command],
+    refusals: Refusals,
+    at_us: int,
+    so_far: Decision | None = None,
+    unwritten: Mapping[str, Refused] = NOTHING_REFUSED,
 ) -> Decision:
     """Answer `commands`, all at the time `at_us`, and move `resident` to the state after them.
+
+    They are added to `so_far` where it is given. `unwritten` are the refusals of a batch of `resident`
+    that is being written, which nobody was told of yet.
 
     A command whose `decide` raises fails alone, with CommandFailed. Raises AggregateHalted when
     `evolve` does: the state is then unusable and the caller must drop `resident`.
     """
-    decision = Decision(resident)
+    decision = so_far or Decision(resident)
+    decided = len(decision.events)
     outcomes, events, refused = decision.outcomes, decision.events, decision.refused
     aggregate, answers, state = resident.aggregate, resident.answers, resident.state
     decide_one, evolve = aggregate.decide, aggregate.evolve
@@ -99,7 +111,12 @@ def decide(
             else:
                 outcomes.append(_repeat(resident, command, kept, decision))
             continue
-        before = refused.get(command_id) or young.get(command_id) or old.get(command_id)
+        before = (
+            refused.get(command_id)
+            or unwritten.get(command_id)
+            or young.get(command_id)
+            or old.get(command_id)
+        )
         if type(command) is Ask:
             outcomes.append(_found(decision, before[1] if before is not None else None))
             continue
@@ -136,7 +153,7 @@ def decide(
         # Nearly every command has one event, kept bare (see Kept).
         answers[command_id] = event if len(answer) == 1 else answer
     resident.state = state
-    resident.version += len(events)
+    resident.version += len(events) - decided
     return decision
 
 

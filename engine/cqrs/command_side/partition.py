@@ -11,21 +11,24 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Final
 
 from engine.clock import Clock
 from engine.cqrs.aggregate import AggregateType
+from engine.cqrs.command_side.ahead import Ahead
 from engine.cqrs.command_side.alarm import Alarm
 from engine.cqrs.command_side.batch import Batch, Pacer, close_batch
 from engine.cqrs.command_side.command_source import CommandSource
 from engine.cqrs.command_side.commit import Committer
-from engine.cqrs.command_side.decide import Decision, Refusals, decide
+from engine.cqrs.command_side.decide import Refusals
 from engine.cqrs.command_side.expiry import expire_in_flight, expire_queued, next_deadline
 from engine.cqrs.command_side.loader import Loader
 from engine.cqrs.command_side.mailbox import Mailbox, Request
 from engine.cqrs.command_side.publish import Publisher, publish_error
 from engine.cqrs.command_side.repository import Repository
 from engine.cqrs.command_side.residents import Residents
+from engine.cqrs.command_side.round import Decider, Round, publish_unavailable
 from engine.cqrs.command_side.statistics import Counters
 from engine.cqrs.event_store import NewCommit
 from engine.cqrs.messages import Command
@@ -66,9 +69,12 @@ class Partition:
         counters: Counters,
         committed: Callable[[Sequence[NewCommit]], None],
         source: CommandSource | None = None,
+        *,
+        decides_ahead: bool = False,
     ) -> None:
         """`committed` is told of what each transaction made durable, once its buyers are answered;
-        `source` marks how far the commands of a broker are worked off."""
+        `source` marks how far the commands of a broker are worked off. `decides_ahead` pays where
+        another process works off the transactions."""
         self._source = source
         self._committed = committed
         self._committer = committer
@@ -82,6 +88,8 @@ class Partition:
         self._turns: deque[Mailbox] = deque()
         self._round = 0
         self._in_flight: Sequence[Batch] = ()
+        self._decider = Decider(repository, refusals, committer, clock, self._halt)
+        self._ahead = Ahead(self._decider, repository, clock, is_on=decides_ahead)
         self._wake = asyncio.Event()
         self._publisher = Publisher()
         self._loader = Loader(repository, clock, self._ready, self._wake.set)
@@ -95,20 +103,18 @@ class Partition:
     async def run(self) -> None:
         """Work until drained. Whatever stops it, every caller is answered."""
         try:
-            while (batches := await self._next_batches()) is not None:
-                self._in_flight = batches
-                began = self._clock.monotonic()
-                decided, commits = self._decide(await self._recall(batches))
-                left_out = await self._write(commits, batches)
-                self._publish(decided, left_out)
-                if commits:
-                    self._committed([each for each in commits if each.stream not in left_out])
+            while (found := await self._next_round()) is not None:
+                left_out = await self._write(found)
+                if left_out:
+                    self._ahead.undo()
+                self._publish(found, left_out)
                 self._in_flight = ()
-                if batches:
-                    self._tell_pacer(batches, began, wrote=bool(commits) and not left_out)
-                # Between two transactions everything resident is durable: the only time to snapshot.
-                await self._repository.save_due(batch.mailbox.resident for batch, _ in decided)
-                self._residents.evict()
+                self._tell_pacer(found, wrote=bool(found.commits) and not left_out)
+                if not self._ahead.batches:
+                    # Everything resident is durable: the only time to snapshot.
+                    residents = (batch.mailbox.resident for batch, _ in found.decided)
+                    await self._repository.save_due(residents)
+                    self._residents.evict()
             if self._source is None:
                 # So that the next start has little to replay; in a cluster the next owner waits.
                 residents = (each.resident for each in self._residents)
@@ -155,8 +161,10 @@ class Partition:
         for batch in self._in_flight:
             if batch.mailbox is mailbox:
                 yield from ((0, each) for each in batch.commands)
+        queued = () if mailbox is None else mailbox.queue
+        ahead = (each for each in self._ahead.batches if each.mailbox is mailbox)
         place = 0
-        for request, start, stop in mailbox.queue if mailbox is not None else ():
+        for request, start, stop in chain(*(each.slices for each in ahead), queued):
             for command in request.commands[start:stop]:
                 place += 1
                 yield place, command
@@ -166,7 +174,7 @@ class Partition:
         mailbox = self._residents.find(stream)
         if mailbox is None or (resident := mailbox.resident) is None or mailbox.queue:
             return True
-        if any(each.mailbox is mailbox for each in self._in_flight):
+        if any(each.mailbox is mailbox for each in (*self._in_flight, *self._ahead.batches)):
             return True
         if command_id in resident.answers:
             return True
@@ -174,14 +182,28 @@ class Partition:
             return True
         return resident.past is not None and bool(resident.past.find([command_id]))
 
-    # -- mailbox -> batch
+    # -- mailbox -> batch -> decide
+
+    async def _next_round(self) -> Round | None:
+        """The round that was decided ahead, or the next one as soon as it is due; None once drained."""
+        if (ahead := self._ahead.take()) is not None:
+            (batch,) = self._in_flight = ahead.batches
+            self._round += 1
+            batch.mailbox.turn_since = self._round
+            self.queue_depth -= len(batch.commands)
+            self._pace()
+            return ahead
+        batches = await self._next_batches()
+        if batches is None:
+            return None
+        self._in_flight = batches
+        return await self._decider.decide(batches)
 
     async def _next_batches(self) -> list[Batch] | None:
         """Wait until a batch is due; None once drained."""
         while True:
             self._wake.clear()
-            now = self._clock.monotonic()
-            self.limits = self._pacer.limits(self.queue_depth, len(self._turns), now)
+            self._pace()
             if batches := self._close_batches():
                 return batches
             if self._source is not None and self._source.is_due:
@@ -215,9 +237,15 @@ class Partition:
             self._round = this_round
         return batches
 
-    def _tell_pacer(self, batches: list[Batch], began: float, *, wrote: bool) -> None:
-        commands, now = sum(len(each.commands) for each in batches), self._clock.monotonic()
-        self._pacer.round_over(commands, now - began, now, wrote=wrote)
+    def _pace(self) -> None:
+        now = self._clock.monotonic()
+        self.limits = self._pacer.limits(self.queue_depth, len(self._turns), now)
+
+    def _tell_pacer(self, found: Round, *, wrote: bool) -> None:
+        commands = sum(len(each.commands) for each in found.batches)
+        if commands:
+            now = self._clock.monotonic()
+            self._pacer.round_over(commands, now - found.began, now, wrote=wrote)
 
     def _give_turn(self, mailbox: Mailbox, since: int | None = None) -> None:
         # Once in the round at most: a transaction holds at most one commit a stream.
@@ -226,65 +254,29 @@ class Partition:
             mailbox.turn_since = self._round if since is None else since
             self._turns.append(mailbox)
 
-    # -- decide
-
-    async def _recall(self, batches: list[Batch]) -> list[Batch]:
-        """Have the answers that came before a snapshot at hand; leave out whose cannot be read."""
-        ready: list[Batch] = []
-        for batch in batches:
-            resident = batch.mailbox.resident
-            assert resident is not None, "a mailbox takes turns only while its aggregate is loaded"
-            try:
-                await self._repository.recall(resident, batch.commands)
-            except AggregateHalted as error:
-                self._halt(batch, error)
-            except StoreUnavailable as error:
-                # Nothing was decided, so the aggregate is as true as before.
-                _publish_unavailable(batch, error)
-            else:
-                ready.append(batch)
-        return ready
-
-    def _decide(self, batches: list[Batch]) -> tuple[list[tuple[Batch, Decision]], list[NewCommit]]:
-        """Decide every batch; an aggregate that cannot be decided is stopped, and it alone."""
-        decided: list[tuple[Batch, Decision]] = []
-        commits: list[NewCommit] = []
-        at_us = self._clock.wall_us()
-        for batch in batches:
-            mailbox = batch.mailbox
-            resident = mailbox.resident
-            assert resident is not None, "a mailbox takes turns only while its aggregate is loaded"
-            try:
-                decision = decide(resident, batch.commands, self._refusals, at_us)
-                commit = self._committer.prepare(decision)
-            except Exception as error:
-                halted = error if isinstance(error, AggregateHalted) else None
-                self._halt(batch, halted or AggregateHalted(mailbox.stream, repr(error)))
-                continue
-            decided.append((batch, decision))
-            if commit is not None:
-                commits.append(commit)
-        return decided, commits
-
     # -- commit and publish
 
-    async def _write(
-        self, commits: list[NewCommit], batches: Sequence[Batch]
-    ) -> Mapping[StreamKey, StoreError]:
-        """One transaction, if there is anything to write."""
+    async def _write(self, found: Round) -> Mapping[StreamKey, StoreError]:
+        """One transaction, if there is anything to write; the next round may be decided meanwhile."""
         source = self._source
-        mark = None if source is None else source.mark(batches)
-        left_out = await self._committer.write(commits, mark)
+        mark = None if source is None else source.mark(found.batches)
+        self._begin_ahead(found)
+        writing = self._committer.write(found.commits, mark)
+        left_out = await self._ahead.decide_beside(writing, found)
         if source is not None and mark is not None and self._committer.lease.source == mark:
             source.stored(mark)
         return left_out
 
-    def _publish(
-        self,
-        decided: list[tuple[Batch, Decision]],
-        left_out: Mapping[StreamKey, StoreError],
-    ) -> None:
-        for batch, decision in decided:
+    def _begin_ahead(self, found: Round) -> None:
+        mailboxes = [each.mailbox for each in found.batches]
+        before = sum(each.depth for each in mailboxes)
+        self._ahead.begin(found, self.limits, self._turns)
+        # What was taken waits on; what callers left behind does not.
+        after = sum(each.depth for each in mailboxes)
+        self.queue_depth -= before - after - sum(len(each.commands) for each in self._ahead.batches)
+
+    def _publish(self, found: Round, left_out: Mapping[StreamKey, StoreError]) -> None:
+        for batch, decision in found.decided:
             error = left_out.get(batch.mailbox.stream)
             if error is None:
                 batch.mailbox.conflicts = 0
@@ -292,17 +284,21 @@ class Partition:
                 self._refusals.remember(batch.mailbox.stream, decision.refused)
                 self._counters.count_batch(batch, decision, self._clock.monotonic())
                 self._publisher.publish(batch, decision.outcomes)
+                if batch.mailbox.resident is None:
+                    self._reload_if_waiting(batch.mailbox)
             elif isinstance(error, WrongExpectedVersion):
                 self._decide_again(batch, error)
             elif isinstance(error, StoreUnavailable):
                 self._give_up(batch, error)
             else:
                 self._halt(batch, AggregateHalted(batch.mailbox.stream, str(error)))
+        if found.commits:
+            self._committed([each for each in found.commits if each.stream not in left_out])
 
     def _give_up(self, batch: Batch, error: StoreUnavailable) -> None:
         """Nothing was written: throw away what memory knew beyond the disk."""
         batch.mailbox.resident = None
-        _publish_unavailable(batch, error)
+        publish_unavailable(batch, error)
         self._reload_if_waiting(batch.mailbox)
 
     def _decide_again(self, batch: Batch, error: WrongExpectedVersion) -> None:
@@ -339,6 +335,7 @@ class Partition:
             self._give_turn(mailbox)
 
     def _reload_if_waiting(self, mailbox: Mailbox) -> None:
+        mailbox.loading = False
         if mailbox.has_turn:
             mailbox.has_turn = False
             self._turns.remove(mailbox)
@@ -357,12 +354,15 @@ class Partition:
         # What is known is told first: a list may have one part in each state.
         self._publisher.flush()
         now = self._clock.monotonic()
+        if next_deadline(self._ahead.batches, ()) <= now:
+            self._ahead.undo()
         self._counters.unknown += expire_in_flight(self._in_flight, now)
         for mailbox in self._residents:
             if mailbox.queue:
                 self._counters.expired += expire_queued(mailbox, now)
                 self.queue_depth -= mailbox.drop_finished()
-        self._deadline.set(next_deadline(self._in_flight, self._residents))
+        waiting = (*self._in_flight, *self._ahead.batches)
+        self._deadline.set(next_deadline(waiting, self._residents))
 
     # -- stopping
 
@@ -377,6 +377,7 @@ class Partition:
     def _stop(self, error: SeckillError, *, in_doubt: bool) -> None:
         """Answer everybody and take no more. Idempotent: the first reason stays."""
         self._publisher.flush()
+        self._ahead.undo()
         if self.stopped is None:
             self.stopped = error
         reason = self.stopped
@@ -393,7 +394,3 @@ class Partition:
         self._loader.cancel()
         self._batch_due.set(math.inf)
         self._deadline.set(math.inf)
-
-
-def _publish_unavailable(batch: Batch, error: StoreUnavailable) -> None:
-    publish_error(batch, lambda _: StoreUnavailable(str(error)))

@@ -120,6 +120,7 @@ class PartitionMaker:
             self._counters,
             partial(self._committed, number),
             None if source_from is None else source_from(lease),
+            decides_ahead=self._store.is_remote,
         )
         return Owned(committer, partition, residents)
 
