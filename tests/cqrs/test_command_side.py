@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from engine.clock import SystemClock
 from engine.config import load_settings
 from engine.cqrs.codec import checksum
+from engine.cqrs.command_side import ahead
 from engine.cqrs.command_side.command_side import CommandSide
 from engine.cqrs.event_store import StoredSnapshot
 from engine.cqrs.messages import Outcome, Rejected
@@ -262,12 +263,16 @@ async def test_a_snapshot_saves_the_replay_and_is_never_trusted_when_damaged(dam
     faults=st.floats(0, 0.6),
     restarts=st.integers(0, 3),
     mode=st.sampled_from(["fixed", "adaptive"]),
+    is_remote=st.booleans(),
 )
 def test_whatever_fails_the_store_holds_what_was_acknowledged(
-    seed: int, faults: float, restarts: int, mode: str
+    seed: int, faults: float, restarts: int, mode: str, is_remote: bool
 ) -> None:
     """Random faults and restarts: each acknowledged id once, refused ones never, unknown 0 or 1."""
-    asyncio.run(_torture(seed, faults, restarts, mode))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ahead, "COMMANDS_MIN", 1)
+        patch.setattr(MemoryStore, "is_remote", is_remote)
+        asyncio.run(_torture(seed, faults, restarts, mode))
 
 
 async def _torture(seed: int, faults: float, restarts: int, mode: str) -> None:

@@ -28,7 +28,7 @@ from engine.cqrs.command_side.mailbox import Mailbox, Request
 from engine.cqrs.command_side.publish import Publisher, publish_error
 from engine.cqrs.command_side.repository import Repository
 from engine.cqrs.command_side.residents import Residents
-from engine.cqrs.command_side.round import Decider, Round, publish_unavailable
+from engine.cqrs.command_side.rounds import Decider, Round, publish_unavailable
 from engine.cqrs.command_side.statistics import Counters
 from engine.cqrs.event_store import NewCommit
 from engine.cqrs.messages import Command
@@ -174,7 +174,7 @@ class Partition:
         mailbox = self._residents.find(stream)
         if mailbox is None or (resident := mailbox.resident) is None or mailbox.queue:
             return True
-        if any(each.mailbox is mailbox for each in (*self._in_flight, *self._ahead.batches)):
+        if any(each.mailbox is mailbox for each in self._in_flight):
             return True
         if command_id in resident.answers:
             return True
@@ -189,8 +189,11 @@ class Partition:
         if (ahead := self._ahead.take()) is not None:
             (batch,) = self._in_flight = ahead.batches
             self._round += 1
-            batch.mailbox.turn_since = self._round
             self.queue_depth -= len(batch.commands)
+            # This was its turn; whoever came meanwhile has the next one.
+            self._end_turn(batch.mailbox)
+            if batch.mailbox.queue:
+                self._give_turn(batch.mailbox)
             self._pace()
             return ahead
         batches = await self._next_batches()
@@ -254,26 +257,23 @@ class Partition:
             mailbox.turn_since = self._round if since is None else since
             self._turns.append(mailbox)
 
+    def _end_turn(self, mailbox: Mailbox) -> None:
+        if mailbox.has_turn:
+            mailbox.has_turn = False
+            self._turns.remove(mailbox)
+
     # -- commit and publish
 
     async def _write(self, found: Round) -> Mapping[StreamKey, StoreError]:
         """One transaction, if there is anything to write; the next round may be decided meanwhile."""
         source = self._source
         mark = None if source is None else source.mark(found.batches)
-        self._begin_ahead(found)
+        self.queue_depth -= self._ahead.begin(found, self.limits, self._turns)
         writing = self._committer.write(found.commits, mark)
         left_out = await self._ahead.decide_beside(writing, found)
         if source is not None and mark is not None and self._committer.lease.source == mark:
             source.stored(mark)
         return left_out
-
-    def _begin_ahead(self, found: Round) -> None:
-        mailboxes = [each.mailbox for each in found.batches]
-        before = sum(each.depth for each in mailboxes)
-        self._ahead.begin(found, self.limits, self._turns)
-        # What was taken waits on; what callers left behind does not.
-        after = sum(each.depth for each in mailboxes)
-        self.queue_depth -= before - after - sum(len(each.commands) for each in self._ahead.batches)
 
     def _publish(self, found: Round, left_out: Mapping[StreamKey, StoreError]) -> None:
         for batch, decision in found.decided:
@@ -336,9 +336,7 @@ class Partition:
 
     def _reload_if_waiting(self, mailbox: Mailbox) -> None:
         mailbox.loading = False
-        if mailbox.has_turn:
-            mailbox.has_turn = False
-            self._turns.remove(mailbox)
+        self._end_turn(mailbox)
         if mailbox.queue:
             self._loader.start(mailbox)
 

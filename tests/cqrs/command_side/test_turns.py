@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.config import load_settings
+from engine.cqrs.command_side import ahead
 from engine.cqrs.command_side.command_side import CommandSide
 from engine.cqrs.event_store import Lease, NewCommit
 from engine.stores.memory import MemoryStore
@@ -21,8 +23,11 @@ from tests.cqrs.bank_account import Increment, Incremented, bank_registry
 class HeldStore(MemoryStore):
     """Holds its first transaction until `released`, and notes which aggregates are in each."""
 
-    def __init__(self) -> None:
+    is_remote = False
+
+    def __init__(self, *, is_remote: bool) -> None:
         super().__init__()
+        self.is_remote = is_remote
         self.released = asyncio.Event()
         self.transactions: list[list[str]] = []
 
@@ -32,6 +37,14 @@ class HeldStore(MemoryStore):
         self.transactions.append([each.aggregate_id for each in commits])
         await self.released.wait()
         await super().append(lease, commits, *more, **named)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _ahead() -> Iterator[None]:
+    """On a store that is remote, every full batch is decided ahead."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ahead, "COMMANDS_MIN", 1)
+        yield
 
 
 def turns_of(counts: Sequence[int], size_max: int) -> list[str]:
@@ -57,11 +70,12 @@ def rounds_waited(transactions: Sequence[Sequence[str]]) -> Counter[int]:
     counts=st.lists(st.integers(1, 12), min_size=1, max_size=6),
     size_max=st.integers(1, 5),
     aggregates_max=st.integers(1, 4),
+    is_remote=st.booleans(),
 )
 async def test_nobody_is_served_twice_while_another_waits(
-    counts: list[int], size_max: int, aggregates_max: int
+    counts: list[int], size_max: int, aggregates_max: int, is_remote: bool
 ) -> None:
-    store = HeldStore()
+    store = HeldStore(is_remote=is_remote)
     overrides = {"batch.size_max": size_max, "batch.aggregates_max": aggregates_max}
     settings = load_settings(environ={}, overrides=overrides)
     side = await CommandSide.open(store, bank_registry(), settings, VirtualClock())

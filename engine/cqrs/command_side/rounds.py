@@ -74,13 +74,10 @@ class Decider:
                 found.add(batch, decision, commit)
         return found
 
-    async def decide_ahead(
-        self, ahead: Round, unwritten: Decision, is_wanted: Callable[[], bool]
-    ) -> None:
+    async def decide_ahead(self, ahead: Round, unwritten: Decision) -> None:
         """Decide the one batch of `ahead` on the state after `unwritten`, a few commands at a time.
 
-        Gives up as soon as it is wanted no more. Raises whatever keeps it from being decided: its
-        aggregate is unusable then.
+        Raises whatever keeps it from being decided: its aggregate is unusable then.
         """
         (batch,) = ahead.batches
         resident = batch.resident
@@ -88,13 +85,10 @@ class Decider:
         at_us = self._clock.wall_us()
         decision = Decision(resident)
         for start in range(0, len(batch.commands), COMMANDS_AT_ONCE):
-            if not is_wanted():
-                return
             commands = batch.commands[start : start + COMMANDS_AT_ONCE]
             decide(resident, commands, self._refusals, at_us, decision, unwritten.refused)
             await asyncio.sleep(0)
-        if is_wanted():
-            ahead.add(batch, decision, self._committer.prepare(decision))
+        ahead.add(batch, decision, self._committer.prepare(decision))
 
     async def _recall(self, batches: list[Batch]) -> list[Batch]:
         """Have the answers that came before a snapshot at hand; leave out whose cannot be read."""
