@@ -3,8 +3,8 @@
 A database that works off a transaction leaves this process nothing to do. What waits for the same
 aggregate can be decided then, on the state which that transaction will leave (docs/decisions/0030).
 
-Nothing of it shows before its own transaction begins: its commands count as queued, nobody is answered,
-and when the transaction before it fails, or a deadline passes, they are queued as if nothing had been.
+It is in flight like the batch before it: nobody is answered before its own events are durable. When the
+transaction before it fails, or when it cannot be decided, it is queued again as if nothing had been.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class Ahead:
         self._repository = repository
         self._clock = clock
         self._round: Round | None = None
+        self._has_touched = False
 
     @property
     def batches(self) -> Sequence[Batch]:
@@ -49,7 +50,7 @@ class Ahead:
         """Take the batch that can be decided while `written` is written, if there is one.
 
         It has to be a full batch of the one aggregate that is written, and nobody else may have a turn.
-        Returns how many commands were dropped from the mailbox because their callers left.
+        Returns how many commands left the mailbox.
         """
         if not self._is_on or limits.size_max < COMMANDS_MIN:
             return 0
@@ -63,12 +64,9 @@ class Ahead:
         if self._repository.snapshot_is_due(decision.resident):
             # It is taken when everything is durable.
             return 0
-        now = self._clock.monotonic()
-        taken = close_batch(mailbox, limits, now, draining=False)
-        if taken is None:
-            return before - mailbox.depth
-        self._round = Round([taken])
-        return before - mailbox.depth - len(taken.commands)
+        taken = close_batch(mailbox, limits, self._clock.monotonic(), draining=False)
+        self._round = None if taken is None else Round([taken])
+        return before - mailbox.depth
 
     async def decide_beside(self, writing: Coroutine[Any, Any, T], written: Round) -> T:
         """What `writing` returns or raises; what `begin` took is decided meanwhile."""
@@ -84,6 +82,10 @@ class Ahead:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
+    @property
+    def is_decided(self) -> bool:
+        return self._round is not None and bool(self._round.decided)
+
     def take(self) -> Round | None:
         """The round that was decided, which is to be written now."""
         found, self._round = self._round, None
@@ -91,23 +93,30 @@ class Ahead:
             found.began = self._clock.monotonic()
         return found
 
-    def undo(self) -> None:
-        """Queue the commands again; their aggregate knows too much and is to be loaded anew.
-
-        Not before what is being written is there to be read: until then it counts as being loaded.
-        """
-        if (found := self.take()) is not None:
-            (batch,) = found.batches
-            batch.mailbox.put_back(batch.slices)
-            batch.mailbox.resident, batch.mailbox.loading = None, True
+    def undo(self) -> int:
+        """Queue the commands again; returns how many. Only once the transaction before them has ended:
+        the aggregate may know too much, and is then loaded anew."""
+        if (found := self.take()) is None:
+            return 0
+        (batch,) = found.batches
+        before = batch.mailbox.depth
+        batch.mailbox.put_back(batch.slices)
+        if self._has_touched:
+            batch.mailbox.resident = None
+        return batch.mailbox.depth - before
 
     async def _decide(self, written: Round) -> None:
         if (ahead := self._round) is None:
             return
         ((_, unwritten),) = written.decided
+        (batch,) = ahead.batches
+        self._has_touched = False
+        if self._repository.must_read(batch.resident, batch.commands):
+            # Who waits for the transaction before must not wait for that.
+            return
+        self._has_touched = True
         try:
             await self._decider.decide_ahead(ahead, unwritten)
         except Exception as error:
             # It is decided once more by itself; whatever is wrong shows there.
-            logger.debug("%r cannot be decided ahead: %r", unwritten.resident.stream, error)
-            self.undo()
+            logger.debug("%r cannot be decided ahead: %r", batch.mailbox.stream, error)

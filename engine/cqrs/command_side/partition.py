@@ -11,7 +11,6 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain
 from typing import Any, Final
 
 from engine.clock import Clock
@@ -105,8 +104,8 @@ class Partition:
         try:
             while (found := await self._next_round()) is not None:
                 left_out = await self._write(found)
-                if left_out:
-                    self._ahead.undo()
+                if left_out or not self._ahead.is_decided:
+                    self._undo_ahead()
                 self._publish(found, left_out)
                 self._in_flight = ()
                 self._tell_pacer(found, wrote=bool(found.commits) and not left_out)
@@ -161,10 +160,8 @@ class Partition:
         for batch in self._in_flight:
             if batch.mailbox is mailbox:
                 yield from ((0, each) for each in batch.commands)
-        queued = () if mailbox is None else mailbox.queue
-        ahead = (each for each in self._ahead.batches if each.mailbox is mailbox)
         place = 0
-        for request, start, stop in chain(*(each.slices for each in ahead), queued):
+        for request, start, stop in mailbox.queue if mailbox is not None else ():
             for command in request.commands[start:stop]:
                 place += 1
                 yield place, command
@@ -189,7 +186,7 @@ class Partition:
         if (ahead := self._ahead.take()) is not None:
             (batch,) = self._in_flight = ahead.batches
             self._round += 1
-            self.queue_depth -= len(batch.commands)
+            self._residents.touch(batch.mailbox, ahead.began)
             # This was its turn; whoever came meanwhile has the next one.
             self._end_turn(batch.mailbox)
             if batch.mailbox.queue:
@@ -269,11 +266,17 @@ class Partition:
         source = self._source
         mark = None if source is None else source.mark(found.batches)
         self.queue_depth -= self._ahead.begin(found, self.limits, self._turns)
+        self._in_flight = (*found.batches, *self._ahead.batches)
         writing = self._committer.write(found.commits, mark)
         left_out = await self._ahead.decide_beside(writing, found)
         if source is not None and mark is not None and self._committer.lease.source == mark:
             source.stored(mark)
         return left_out
+
+    def _undo_ahead(self) -> None:
+        written = [each for each in self._in_flight if each not in self._ahead.batches]
+        self._in_flight = written
+        self.queue_depth += self._ahead.undo()
 
     def _publish(self, found: Round, left_out: Mapping[StreamKey, StoreError]) -> None:
         for batch, decision in found.decided:
@@ -335,7 +338,6 @@ class Partition:
             self._give_turn(mailbox)
 
     def _reload_if_waiting(self, mailbox: Mailbox) -> None:
-        mailbox.loading = False
         self._end_turn(mailbox)
         if mailbox.queue:
             self._loader.start(mailbox)
@@ -352,15 +354,12 @@ class Partition:
         # What is known is told first: a list may have one part in each state.
         self._publisher.flush()
         now = self._clock.monotonic()
-        if next_deadline(self._ahead.batches, ()) <= now:
-            self._ahead.undo()
         self._counters.unknown += expire_in_flight(self._in_flight, now)
         for mailbox in self._residents:
             if mailbox.queue:
                 self._counters.expired += expire_queued(mailbox, now)
                 self.queue_depth -= mailbox.drop_finished()
-        waiting = (*self._in_flight, *self._ahead.batches)
-        self._deadline.set(next_deadline(waiting, self._residents))
+        self._deadline.set(next_deadline(self._in_flight, self._residents))
 
     # -- stopping
 
@@ -375,7 +374,7 @@ class Partition:
     def _stop(self, error: SeckillError, *, in_doubt: bool) -> None:
         """Answer everybody and take no more. Idempotent: the first reason stays."""
         self._publisher.flush()
-        self._ahead.undo()
+        self._undo_ahead()
         if self.stopped is None:
             self.stopped = error
         reason = self.stopped

@@ -147,6 +147,11 @@ class Repository:
             await asyncio.sleep(0)
         return resident
 
+    def must_read(self, resident: Resident, commands: Sequence[Command]) -> bool:
+        """Whether `recall` has anything to do."""
+        past = resident.past
+        return past is not None and bool(past.find([command.id for command in commands]))
+
     async def recall(self, resident: Resident, commands: Sequence[Command]) -> None:
         """Bring the answers of those `commands` back that came before the snapshot.
 

@@ -81,7 +81,6 @@ class Decider:
         """
         (batch,) = ahead.batches
         resident = batch.resident
-        await self._repository.recall(resident, batch.commands)
         at_us = self._clock.wall_us()
         decision = Decision(resident)
         for start in range(0, len(batch.commands), COMMANDS_AT_ONCE):
