@@ -76,7 +76,7 @@ class Ahead:
         try:
             # Its first statement goes first.
             await asyncio.sleep(0)
-            await self._decide(written)
+            await self._decide(self._round, written)
             return await task
         finally:
             task.cancel()
@@ -105,13 +105,11 @@ class Ahead:
             batch.mailbox.resident = None
         return batch.mailbox.depth - before
 
-    async def _decide(self, written: Round) -> None:
-        if (ahead := self._round) is None:
-            return
+    async def _decide(self, ahead: Round, written: Round) -> None:
         ((_, unwritten),) = written.decided
         (batch,) = ahead.batches
         self._has_touched = False
-        if self._repository.must_read(batch.resident, batch.commands):
+        if batch.resident.has_past([each.id for each in batch.commands]):
             # Who waits for the transaction before must not wait for that.
             return
         self._has_touched = True

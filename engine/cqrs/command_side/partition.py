@@ -24,10 +24,10 @@ from engine.cqrs.command_side.decide import Refusals
 from engine.cqrs.command_side.expiry import expire_in_flight, expire_queued, next_deadline
 from engine.cqrs.command_side.loader import Loader
 from engine.cqrs.command_side.mailbox import Mailbox, Request
-from engine.cqrs.command_side.publish import Publisher, publish_error
+from engine.cqrs.command_side.publish import Publisher, publish_error, publish_unavailable
 from engine.cqrs.command_side.repository import Repository
 from engine.cqrs.command_side.residents import Residents
-from engine.cqrs.command_side.rounds import Decider, Round, publish_unavailable
+from engine.cqrs.command_side.rounds import Decider, Round
 from engine.cqrs.command_side.statistics import Counters
 from engine.cqrs.event_store import NewCommit
 from engine.cqrs.messages import Command
@@ -177,7 +177,7 @@ class Partition:
             return True
         if any(command_id in each for each in self._refusals.of(stream)):
             return True
-        return resident.past is not None and bool(resident.past.find([command_id]))
+        return resident.has_past([command_id])
 
     # -- mailbox -> batch -> decide
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from engine.cqrs.command_side.batch import Batch
 from engine.cqrs.messages import Command, Outcome
-from engine.errors import SeckillError
+from engine.errors import SeckillError, StoreUnavailable
 
 ANSWERS_AT_ONCE: Final = 64
 """Requests answered before the event loop looks at the network again.
@@ -51,6 +51,10 @@ def publish_error(batch: Batch, make_error: Callable[[Command], SeckillError]) -
     """Answer every command of `batch` with an error of its own, all of them now."""
     for _ in _answer(batch, [make_error(command) for command in batch.commands]):
         pass
+
+
+def publish_unavailable(batch: Batch, error: StoreUnavailable) -> None:
+    publish_error(batch, lambda _: StoreUnavailable(str(error)))
 
 
 def _answer(batch: Batch, outcomes: list[Outcome]) -> Iterator[None]:

@@ -93,6 +93,10 @@ class Resident:
         self.version += len(events)
         self.note_durable(self.version - len(events) + 1, events)
 
+    def has_past(self, command_ids: Sequence[str]) -> bool:
+        """Whether one of them has an answer that is to be read first."""
+        return self.past is not None and bool(self.past.find(command_ids))
+
     def remember(self, events: Sequence[Event]) -> None:
         """Keep stored events as the answers to their commands."""
         answers = self.answers
@@ -146,11 +150,6 @@ class Repository:
             # A long replay must not keep the event loop from serving other aggregates.
             await asyncio.sleep(0)
         return resident
-
-    def must_read(self, resident: Resident, commands: Sequence[Command]) -> bool:
-        """Whether `recall` has anything to do."""
-        past = resident.past
-        return past is not None and bool(past.find([command.id for command in commands]))
 
     async def recall(self, resident: Resident, commands: Sequence[Command]) -> None:
         """Bring the answers of those `commands` back that came before the snapshot.

@@ -10,7 +10,7 @@ from engine.clock import Clock
 from engine.cqrs.command_side.batch import Batch
 from engine.cqrs.command_side.commit import Committer
 from engine.cqrs.command_side.decide import Decision, Refusals, decide
-from engine.cqrs.command_side.publish import publish_error
+from engine.cqrs.command_side.publish import publish_unavailable
 from engine.cqrs.command_side.repository import Repository
 from engine.cqrs.event_store import NewCommit
 from engine.errors import AggregateHalted, StoreUnavailable
@@ -103,7 +103,3 @@ class Decider:
             else:
                 ready.append(batch)
         return ready
-
-
-def publish_unavailable(batch: Batch, error: StoreUnavailable) -> None:
-    publish_error(batch, lambda _: StoreUnavailable(str(error)))
